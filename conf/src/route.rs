@@ -1,0 +1,92 @@
+//! Sites and routes: which request goes where.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, StatusCode};
+use ipnet::IpNet;
+use regex::Regex;
+
+use crate::{ByteSize, StaticFiles, Upstream};
+
+/// One entry of `edge.sites`.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Label in logs: the first host as written.
+    pub name: String,
+    /// Hosts it answers for, at least one.
+    pub hosts: Vec<HostPattern>,
+    /// Listeners it is served on, by name. `None`: all.
+    pub listeners: Option<Vec<String>>,
+    /// Tried in this order, the first match wins.
+    pub routes: Vec<Route>,
+}
+
+/// Which `Host` values a site answers for; compared in lower case, without port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `matrix.example.com`
+    Exact(String),
+    /// `*.example.com`, kept as `example.com`: any name with at least one more label.
+    Wildcard(String),
+    /// `_`: everything else.
+    Any,
+}
+
+/// One entry of a site's `routes`: one matcher, one action, options.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Label in logs: the matcher as written.
+    pub name: String,
+    /// Which paths.
+    pub matcher: Matcher,
+    /// Which methods; `None`: all. A route that does not take the method does not match.
+    pub methods: Option<Vec<Method>>,
+    /// Networks that may use it; others get 403. `None`: everybody. Empty: nobody.
+    pub allow: Option<Vec<IpNet>>,
+    /// What is done.
+    pub action: Action,
+    /// Largest request body; `None`: `limits.max_body_size`.
+    pub max_body_size: Option<ByteSize>,
+}
+
+/// A test on the normal form of the path.
+#[derive(Debug, Clone)]
+pub enum Matcher {
+    /// The whole path.
+    Path(String),
+    /// The start of the path, byte for byte (`/assets/` does not match `/assets`).
+    Prefix(String),
+    /// Searched, not anchored, as in nginx.
+    Regex(Regex),
+}
+
+/// What is done with a matched request.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// Forward to an upstream.
+    Upstream(Arc<Upstream>),
+    /// Serve files.
+    Static(StaticFiles),
+    /// A fixed answer.
+    Respond(Respond),
+    /// `Location` and a 3xx status (default 308).
+    Redirect {
+        /// Where to; `{host}`, `{path}` and `{query}` are not replaced: a fixed URL.
+        location: String,
+        /// 301, 302, 303, 307 or 308.
+        status: StatusCode,
+    },
+    /// Refuse with a status (default 403).
+    Deny(StatusCode),
+}
+
+/// `respond: {status, headers, body}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Respond {
+    /// Default 200.
+    pub status: StatusCode,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// Body, empty by default.
+    pub body: String,
+}
