@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Files below a folder. With the matcher `prefix: /assets/`, `/assets/x.js` is `<root>/x.js`
-/// when the root's last component is `assets`, as in nginx's `root` and `alias` alike; see `strip_prefix`.
+/// Files below a folder. With the matcher `prefix: /assets/`, `/assets/x.js` is `<root>/x.js` (nginx's `alias`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticFiles {
     /// The folder.
