@@ -1,1 +1,5 @@
-//! placeholder
+//! The bundled authentication service.
+
+pub mod http;
+pub mod process;
+pub mod synapse;

@@ -1,0 +1,3 @@
+//! One endpoint per file. An endpoint parses, calls one domain function, renders.
+
+pub mod assets;
