@@ -1,3 +1,5 @@
 //! One endpoint per file. An endpoint parses, calls one domain function, renders.
 
 pub mod assets;
+pub mod compat;
+pub mod oauth;

@@ -1,5 +1,14 @@
 //! The bundled authentication service.
 
+pub mod clock;
+pub mod domain;
+pub mod error;
 pub mod http;
+pub mod outbox;
 pub mod process;
+pub mod secrets;
+pub mod state;
+pub mod storage;
 pub mod synapse;
+
+pub use error::ServiceError;
