@@ -1,1 +1,21 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+
+pub mod acceptor;
+pub mod bind;
+pub mod connection;
+pub mod forwarded;
+pub mod limits;
+pub mod proxy_protocol;
+pub mod resolver;
+pub mod serve;
+pub mod stream;
+
+pub use acceptor::{Acceptor, ProxyPolicy, Refused, server_config, server_config_for};
+pub use bind::{BindError, Bound, BoundAddress, BoundSocket, Listener, bind};
+pub use connection::{ClientAddress, Connection, Remote, TlsFacts};
+pub use forwarded::client_address;
+pub use limits::{ConnectionLimits, Permit, TooMany};
+pub use proxy_protocol::{ProxyHeader, ProxyHeaderError};
+pub use resolver::Resolver;
+pub use serve::serve;
+pub use stream::{Io, Replay, Stream};
