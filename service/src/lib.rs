@@ -3,6 +3,8 @@
 pub mod clock;
 pub mod domain;
 pub mod error;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod http;
 pub mod outbox;
 pub mod process;

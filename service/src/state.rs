@@ -51,7 +51,7 @@ impl State {
         )
         .await?;
         let secrets = crate::secrets::Secrets::load(&config, data_dir, &rng)?;
-        let synapse = synapse::Client::new(&config.matrix.endpoint, secrets.matrix.clone())?;
+        let synapse = synapse::Client::new(&config.matrix.endpoint, &secrets.matrix)?;
         Ok(Arc::new(Self {
             storage,
             synapse,

@@ -133,7 +133,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Setup`] when no TLS client can be made, for example because an `https` endpoint is used without any system certificates.
-    pub fn new(endpoint: &Url, secret: Secret) -> Result<Self, Error> {
+    pub fn new(endpoint: &Url, secret: &Secret) -> Result<Self, Error> {
         let builder = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .pool_idle_timeout(Duration::from_secs(60))
@@ -154,7 +154,7 @@ impl Client {
         Ok(Self {
             http: builder.build().map_err(Error::Setup)?,
             base: root.join("_synapse/mas/").map_err(|_| Error::Endpoint)?,
-            secret,
+            secret: secret.clone(),
             deadline: TOTAL,
         })
     }

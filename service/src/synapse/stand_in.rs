@@ -68,7 +68,7 @@ impl StandIn {
 
     /// A client that knows the secret.
     pub(crate) fn client(&self) -> Client {
-        Client::new(&self.endpoint, Secret::new(SECRET)).expect("a client")
+        Client::new(&self.endpoint, &Secret::new(SECRET)).expect("a client")
     }
 
     /// What the next call is answered; more of them queue up.

@@ -111,15 +111,15 @@ async fn availability_is_told_from_the_error_code() {
 #[tokio::test]
 async fn faults_are_told_apart() {
     let synapse = StandIn::tcp().await;
-    let stranger = Client::new(&synapse.endpoint, Secret::new("wrong")).expect("a client");
+    let stranger = Client::new(&synapse.endpoint, &Secret::new("wrong")).expect("a client");
     assert!(matches!(stranger.query_user("a").await, Err(Error::SecretRefused)));
 
     let elsewhere =
-        Client::new(&synapse.endpoint.join("sub/").expect("a URL"), Secret::new(SECRET)).expect("a client");
+        Client::new(&synapse.endpoint.join("sub/").expect("a URL"), &Secret::new(SECRET)).expect("a client");
     assert!(matches!(elsewhere.query_user("a").await, Err(Error::NotDelegated)));
 
     let nobody =
-        Client::new(&"http://127.0.0.1:1/".parse().expect("a URL"), Secret::new(SECRET)).expect("a client");
+        Client::new(&"http://127.0.0.1:1/".parse().expect("a URL"), &Secret::new(SECRET)).expect("a client");
     assert!(matches!(nobody.query_user("a").await, Err(Error::Unreachable(_))));
 
     let client = synapse.client();
@@ -135,7 +135,7 @@ async fn faults_are_told_apart() {
 async fn a_silent_synapse_is_unreachable_after_the_deadline() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let endpoint = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
-    let mut client = Client::new(&endpoint, Secret::new(SECRET)).expect("a client").hurried();
+    let mut client = Client::new(&endpoint, &Secret::new(SECRET)).expect("a client").hurried();
     assert_eq!(client.deadline, HURRIED);
     client.deadline = Duration::from_millis(50);
     assert!(matches!(client.delete_device("a", "D").await, Err(Error::Unreachable(_))));

@@ -85,14 +85,19 @@ CREATE TABLE rate_limits (
 );
 CREATE INDEX rate_limits_full ON rate_limits (full_at);
 
+-- One row per thing that Synapse still has to hear. position: order among the rows of one user. revision: grows when the same
+-- thing is asked for again, so that whoever is at it does not take the newer wish for fulfilled.
 CREATE TABLE outbox (
-    id TEXT PRIMARY KEY,
-    kind TEXT NOT NULL,
+    job_key TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL,
     payload TEXT NOT NULL,
-    dedupe_key TEXT UNIQUE,
-    attempts BIGINT NOT NULL DEFAULT 0,
+    position BIGINT NOT NULL,
+    revision BIGINT NOT NULL,
+    attempts BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
     next_attempt_at BIGINT NOT NULL,
+    leased_until BIGINT NOT NULL,
     last_error TEXT
 );
 CREATE INDEX outbox_due ON outbox (next_attempt_at);
+CREATE INDEX outbox_of_user ON outbox (user_id, position);

@@ -1,0 +1,85 @@
+//! For tests: a whole [`State`] over a fresh SQLite file, a clock that stands still and a seeded generator.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use conf::{
+    Account, Auth, Database, HashAlgorithm, Hasher, Http, Matrix, Passwords, RateLimit, RateLimiting, Secret,
+};
+use url::Url;
+
+use crate::clock::{Clock, Rng, Timestamp};
+use crate::domain::UserId;
+use crate::state::{SharedState, State};
+use crate::storage::Durability;
+
+/// A state and the folder that holds its database; the folder goes with it.
+pub(crate) struct Fixture {
+    pub(crate) state: SharedState,
+    _folder: tempfile::TempDir,
+}
+
+/// A configuration as loading would give it, without listeners; passwords are hashed with the least effort.
+pub(crate) fn config(database: &str, synapse: &Url, secret: &str) -> Auth {
+    let limit = RateLimit { burst: 1000, per_second: 1000.0 };
+    let algorithm = HashAlgorithm::Argon2id { memory_kib: 8, iterations: 1, parallelism: 1 };
+    let base: Url = "https://auth.example.com/".parse().expect("a URL");
+    Auth {
+        http: Http {
+            public_base: base.clone(),
+            issuer: base,
+            trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],
+            listeners: Vec::new(),
+        },
+        database: Database {
+            uri: Secret::new(database),
+            max_connections: 5,
+            connect_timeout: Duration::from_secs(10),
+        },
+        matrix: Matrix {
+            homeserver: "example.com".into(),
+            endpoint: synapse.clone(),
+            secret: Some(Secret::new(secret)),
+        },
+        encryption: Some([7; 32]),
+        passwords: Passwords {
+            enabled: true,
+            minimum_complexity: 0,
+            schemes: vec![Hasher { version: 1, algorithm, unicode_normalization: false, secret: None }],
+        },
+        account: Account { login_with_email_allowed: true },
+        rate_limiting: RateLimiting { login_per_ip: limit, login_per_account: limit },
+        compat_token_ttl: Duration::from_secs(300),
+    }
+}
+
+impl Fixture {
+    /// A fresh database, and Synapse at `synapse`, which takes `secret`.
+    pub(crate) async fn new(synapse: &Url, secret: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let database = format!("sqlite://{}/auth.db", folder.path().display());
+        let config = Arc::new(config(&database, synapse, secret));
+        let clock = Clock::fixed(Timestamp::from_millis(1_700_000_000_000));
+        let state = State::open(config, folder.path(), clock, Rng::seeded(1)).await.expect("a state");
+        Self { state, _folder: folder }
+    }
+
+    /// Stores a user that Synapse has not heard of, without a password.
+    pub(crate) async fn user(&self, username: &str) -> UserId {
+        let id = UserId::new(self.state.clock.now(), &self.state.rng);
+        self.execute(&format!(
+            "INSERT INTO users (id, username, created_at) VALUES ('{id}', '{username}', {})",
+            self.state.clock.now()
+        ))
+        .await;
+        id
+    }
+
+    /// Runs one statement of a test.
+    pub(crate) async fn execute(&self, statement: &str) {
+        let mut tx = self.state.storage.begin(Durability::Relaxed).await.expect("a transaction");
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        sqlx::query(statement).execute(&mut *tx).await.expect("a statement");
+        tx.commit().await.expect("a commit");
+    }
+}
