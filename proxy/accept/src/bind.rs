@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -180,13 +180,25 @@ impl fmt::Display for BoundAddress {
 
 /// IPv6 and IPv4 in one socket where the system has IPv6, else IPv4.
 fn bind_everywhere(port: u16, sockets: usize) -> Result<Bound, BindError> {
-    let v6 = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port));
-    let v4 = SocketAddr::from((std::net::Ipv4Addr::UNSPECIFIED, port));
-    open_tcp(v6, sockets).or_else(|first| open_tcp(v4, sockets).map_err(|_| bind_error(v6, first)))
+    let v6 = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+    open_tcp(v6, sockets).or_else(|first| open_tcp(v4, sockets).map_err(|_| tcp_error(v6, first)))
 }
 
+/// Where the system has no IPv6, `[::]` is all that is left of it: `0.0.0.0`.
 fn bind_address(address: SocketAddr, sockets: usize) -> Result<Bound, BindError> {
-    open_tcp(address, sockets).map_err(|error| bind_error(address, error))
+    match open_tcp(address, sockets) {
+        Err(error) if address.ip() == Ipv6Addr::UNSPECIFIED && is_missing_family(&error) => {
+            tracing::info!(%address, "this system has no IPv6, binding IPv4 only");
+            let v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+            open_tcp(v4, sockets).map_err(|error| tcp_error(v4, error))
+        }
+        opened => opened.map_err(|error| tcp_error(address, error)),
+    }
+}
+
+fn is_missing_family(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
 /// The first address of the name that can be bound; if none, what the first said.
@@ -205,11 +217,17 @@ async fn bind_host(host: &str, port: u16, sockets: usize) -> Result<Bound, BindE
     Err(first_error.unwrap_or_else(|| unresolved(io::ErrorKind::NotFound.into())))
 }
 
+fn tcp_error(address: SocketAddr, error: io::Error) -> BindError {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => BindError::Permission { address: address.to_string() },
+        _ => bind_error(address, error),
+    }
+}
+
 fn bind_error(address: impl fmt::Display, error: io::Error) -> BindError {
     let address = address.to_string();
     match error.kind() {
         io::ErrorKind::AddrInUse => BindError::InUse { address },
-        io::ErrorKind::PermissionDenied => BindError::Permission { address },
         _ => BindError::System { address, source: error },
     }
 }
@@ -299,3 +317,6 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(150);
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(10);
 /// A Unix socket nobody but the owner may open.
 const DEFAULT_MODE: u32 = 0o600;
+
+#[cfg(test)]
+mod tests;
