@@ -210,3 +210,6 @@ fn build(
     }
     Arc::new(config)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,9 @@ pub mod resolver;
 pub mod serve;
 pub mod stream;
 
+#[cfg(test)]
+mod fixtures;
+
 pub use acceptor::{Acceptor, ProxyPolicy, Refused, server_config, server_config_for};
 pub use bind::{BindError, Bound, BoundAddress, BoundSocket, Listener, bind};
 pub use connection::{ClientAddress, Connection, Remote, TlsFacts};

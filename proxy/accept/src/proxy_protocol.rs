@@ -87,6 +87,7 @@ pub fn write(version: ProxyVersion, source: Option<SocketAddr>, destination: Opt
 pub const MAX_HEADER_BYTES: usize = 2048;
 
 /// Two endpoints of one family.
+#[derive(Clone, Copy)]
 enum Addresses {
     V4 { source: (Ipv4Addr, u16), destination: (Ipv4Addr, u16) },
     V6 { source: (Ipv6Addr, u16), destination: (Ipv6Addr, u16) },

@@ -67,3 +67,36 @@ impl Table {
         named.chain(&self.all).find(usable).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures::certificate;
+
+    #[test]
+    fn exact_then_wildcard_of_one_label_then_first() {
+        let certificates = [
+            certificate(&["a.example"]),
+            certificate(&["*.example"]),
+            certificate(&["b.example", "*.b.example"]),
+        ];
+        let table = Table::new(&certificates);
+        let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
+        let check = |name: Option<&str>, expected: usize| {
+            let picked = table.pick(name, &schemes).unwrap();
+            assert!(Arc::ptr_eq(&picked, &certificates[expected].key), "{name:?}");
+        };
+        check(Some("a.example"), 0);
+        check(Some("A.Example."), 0);
+        check(Some("b.example"), 2);
+        check(Some("c.example"), 1);
+        check(Some("x.b.example"), 2);
+        check(Some("y.x.b.example"), 0);
+        check(Some("x.c.example"), 0);
+        check(Some("example"), 0);
+        check(Some("localhost"), 0);
+        check(None, 0);
+        assert!(table.pick(Some("a.example"), &[SignatureScheme::RSA_PSS_SHA256]).is_none());
+        assert!(Table::new(&[]).pick(Some("a.example"), &schemes).is_none());
+    }
+}

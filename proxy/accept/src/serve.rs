@@ -1,6 +1,7 @@
 //! The accept loop: one task per connection, limits before anything is read, drain at the end.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,11 +32,11 @@ pub async fn serve<H, F>(
 {
     let mut connections = JoinSet::new();
     {
-        let mut stopped = std::pin::pin!(stop.wait_for(|stop| *stop));
+        let mut stopped = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
         loop {
             tokio::select! {
                 biased;
-                _ = &mut stopped => break,
+                () = &mut stopped => break,
                 Some(ended) = connections.join_next() => report_panic(ended),
                 accepted = listener.accept() => match accepted {
                     Ok((stream, remote)) => {
@@ -47,7 +48,7 @@ pub async fn serve<H, F>(
                     Err(error) if is_of_one_connection(&error) => {}
                     Err(error) => {
                         tracing::warn!(listener = %acceptor.listener, %error, "cannot accept, trying again");
-                        tokio::select! { _ = &mut stopped => break, () = sleep(ACCEPT_PAUSE) => {} }
+                        tokio::select! { () = &mut stopped => break, () = sleep(ACCEPT_PAUSE) => {} }
                     }
                 }
             }
@@ -130,3 +131,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 /// Long enough to leave the processor alone, short enough for a client not to notice when descriptors are free again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests;

@@ -291,3 +291,54 @@ impl AsRawFd for Io {
 
 /// Two full TLS records (RFC 8446 §5.2) with their headers.
 const AHEAD_BYTES: usize = 2 * (16 * 1024 + 256 + 5);
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+    use crate::fixtures::tcp_pair;
+
+    #[tokio::test]
+    async fn bytes_after_the_header_come_first() {
+        let (mut client, stream) = tcp_pair().await;
+        client.write_all(b" world").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut replay = Replay::with_pending(stream, b"header hello".to_vec(), 7);
+        let mut read = vec![0; 3];
+        replay.read_exact(&mut read).await.unwrap();
+        assert_eq!(read, b"hel");
+        replay.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"hello world");
+        assert_eq!(replay.pending.capacity(), 0, "memory is given back");
+    }
+
+    #[tokio::test]
+    async fn reading_ahead_holds_memory_only_while_data_keeps_coming() {
+        let (mut client, stream) = tcp_pair().await;
+        let mut replay = Replay::new(stream).reading_ahead();
+        let mut small = [0; 4096];
+        client.write_all(b"short").await.unwrap();
+        assert_eq!(replay.read(&mut small).await.unwrap(), 5);
+        assert_eq!((replay.ahead, replay.pending.capacity()), (ReadAhead::Idle, 0));
+
+        let data: Vec<u8> = (0..200_000u32).map(|number| number.to_le_bytes()[0]).collect();
+        client.write_all(&data).await.unwrap();
+        let mut received = Vec::new();
+        let mut most_ahead = 0;
+        while received.len() < data.len() {
+            let count = replay.read(&mut small).await.unwrap();
+            received.extend_from_slice(&small[..count]);
+            most_ahead = most_ahead.max(replay.pending.len());
+        }
+        assert!(received == data);
+        assert_eq!(most_ahead, AHEAD_BYTES);
+        let none = std::future::poll_fn(|context| {
+            Poll::Ready(Pin::new(&mut replay).poll_read(context, &mut ReadBuf::new(&mut small)).is_pending())
+        });
+        assert!(none.await);
+        assert_eq!((replay.ahead, replay.pending.capacity()), (ReadAhead::Idle, 0));
+        drop(client);
+        assert_eq!(replay.read(&mut small).await.unwrap(), 0);
+    }
+}

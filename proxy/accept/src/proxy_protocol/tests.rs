@@ -162,7 +162,8 @@ fn v2_fields_are_kept_and_padding_is_not() {
 #[test]
 fn v2_checksum_is_verified() {
     // Computed by an independent bitwise implementation below.
-    let mut bytes = v2(0x21, 0x11, &[V4_BLOCK.as_slice(), &[TLV_CRC32C, 0, 4, 0, 0, 0, 0, 0x01, 0, 1, b'x']].concat());
+    let mut bytes =
+        v2(0x21, 0x11, &[V4_BLOCK.as_slice(), &[TLV_CRC32C, 0, 4, 0, 0, 0, 0, 0x01, 0, 1, b'x']].concat());
     let sum = bitwise_crc32c(&bytes);
     let place = 16 + 12 + 3;
     bytes[place..place + 4].copy_from_slice(&sum.to_be_bytes());
@@ -184,7 +185,10 @@ fn bitwise_crc_is_castagnoli() {
 
 fn bitwise_crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |sum, byte| {
-        (0..8).fold(sum ^ u32::from(*byte), |sum, _| if sum & 1 == 1 { (sum >> 1) ^ 0x82f6_3b78 } else { sum >> 1 })
+        (0..8).fold(
+            sum ^ u32::from(*byte),
+            |sum, _| if sum & 1 == 1 { (sum >> 1) ^ 0x82f6_3b78 } else { sum >> 1 },
+        )
     })
 }
 
@@ -222,8 +226,9 @@ fn nearly_a_header() -> impl Strategy<Value = Vec<u8>> {
     let version = prop_oneof![Just(ProxyVersion::V1), Just(ProxyVersion::V2)];
     let written = (version, any::<Option<(SocketAddr, SocketAddr)>>())
         .prop_map(|(version, pair)| write(version, pair.map(|pair| pair.0), pair.map(|pair| pair.1)));
-    let built = (0x20..0x23u8, prop_oneof![Just(0x11u8), Just(0x21), Just(0x31), any::<u8>()], any::<[u8; 40]>())
-        .prop_map(|(command, family, body)| v2(command, family, &body));
+    let built =
+        (0x20..0x23u8, prop_oneof![Just(0x11u8), Just(0x21), Just(0x31), any::<u8>()], any::<[u8; 40]>())
+            .prop_map(|(command, family, body)| v2(command, family, &body));
     let changes = proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..3);
     let more = proptest::collection::vec(any::<u8>(), 0..40);
     (prop_oneof![written, built], changes, more).prop_map(|(mut bytes, changes, more)| {
