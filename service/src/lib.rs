@@ -7,10 +7,12 @@ pub mod error;
 pub(crate) mod fixture;
 pub mod http;
 pub mod outbox;
+pub mod password;
 pub mod process;
 pub mod secrets;
 pub mod state;
 pub mod storage;
 pub mod synapse;
+pub mod token;
 
 pub use error::ServiceError;

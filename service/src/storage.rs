@@ -12,18 +12,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::any::{Any, AnyPoolOptions};
+use sqlx::any::{Any, AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
-use sqlx::{AnyConnection, AnyPool, Executor, SqlSafeStr};
+use sqlx::{AnyConnection, AnyPool, Executor, Row, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use error::StorageError;
 
 use crate::clock::Timestamp;
 
+pub mod cleanup;
 mod error;
+pub mod limit;
+pub mod login_token;
 mod migrate;
 pub mod outbox;
+pub mod session;
 pub mod user;
 
 /// The database. Cheap to clone.
@@ -219,6 +223,11 @@ async fn prepare_connection(connection: &mut AnyConnection, backend: Backend) ->
         }
     }
     Ok(())
+}
+
+/// A time that may not be set.
+fn optional_time(row: &AnyRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    Ok(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis))
 }
 
 fn backend(uri: &str) -> Result<Backend, StorageError> {

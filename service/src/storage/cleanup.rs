@@ -1,0 +1,100 @@
+//! Deletes what nobody needs any more, a bounded number of rows at a time.
+
+use super::{Durability, Storage, StorageError};
+use crate::clock::Timestamp;
+use crate::domain::limit::micros;
+
+/// How many rows of a table one transaction deletes: the writer is never held for long.
+const BATCH: i64 = 500;
+
+/// What is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// Access tokens that ended before a moment.
+    AccessTokens,
+    /// Refresh tokens that were exchanged before a moment.
+    RefreshTokens,
+    /// Login tokens that ended before a moment.
+    LoginTokens,
+    /// Buckets that were full before a moment: they say nothing.
+    RateLimits,
+    /// Sessions that ended before a moment, with their tokens.
+    Sessions,
+}
+
+impl Expired {
+    /// All kinds, in an order that deletes tokens before their sessions.
+    pub const ALL: [Self; 5] =
+        [Self::AccessTokens, Self::RefreshTokens, Self::LoginTokens, Self::RateLimits, Self::Sessions];
+
+    /// The word in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AccessTokens => "access_tokens",
+            Self::RefreshTokens => "refresh_tokens",
+            Self::LoginTokens => "login_tokens",
+            Self::RateLimits => "rate_limits",
+            Self::Sessions => "sessions",
+        }
+    }
+
+    fn statements(self) -> &'static [&'static str] {
+        match self {
+            Self::AccessTokens => &[concat!(
+                "DELETE FROM compat_access_tokens WHERE hash IN ",
+                "(SELECT hash FROM compat_access_tokens WHERE expires_at < $1 LIMIT $2)"
+            )],
+            Self::RefreshTokens => &[concat!(
+                "DELETE FROM compat_refresh_tokens WHERE hash IN ",
+                "(SELECT hash FROM compat_refresh_tokens WHERE retired_at < $1 LIMIT $2)"
+            )],
+            Self::LoginTokens => &[concat!(
+                "DELETE FROM login_tokens WHERE hash IN ",
+                "(SELECT hash FROM login_tokens WHERE expires_at < $1 LIMIT $2)"
+            )],
+            Self::RateLimits => &[concat!(
+                "DELETE FROM rate_limits WHERE bucket IN ",
+                "(SELECT bucket FROM rate_limits WHERE full_at < $1 LIMIT $2) AND full_at < $1"
+            )],
+            Self::Sessions => &[
+                concat!(
+                    "DELETE FROM compat_access_tokens WHERE session_id IN ",
+                    "(SELECT id FROM compat_sessions WHERE finished_at < $1 ORDER BY finished_at, id LIMIT $2)"
+                ),
+                concat!(
+                    "DELETE FROM compat_refresh_tokens WHERE session_id IN ",
+                    "(SELECT id FROM compat_sessions WHERE finished_at < $1 ORDER BY finished_at, id LIMIT $2)"
+                ),
+                concat!(
+                    "DELETE FROM compat_sessions WHERE id IN ",
+                    "(SELECT id FROM compat_sessions WHERE finished_at < $1 ORDER BY finished_at, id LIMIT $2)"
+                ),
+            ],
+        }
+    }
+}
+
+/// Deletes one batch of rows that expired before `before`; says how many, and whether there may be more.
+///
+/// # Errors
+/// Faults of the database.
+pub async fn delete_batch(
+    storage: &Storage,
+    what: Expired,
+    before: Timestamp,
+) -> Result<(u64, bool), StorageError> {
+    let before = match what {
+        Expired::RateLimits => micros(before),
+        Expired::AccessTokens | Expired::RefreshTokens | Expired::LoginTokens | Expired::Sessions => {
+            before.millis()
+        }
+    };
+    let mut tx = storage.begin(Durability::Relaxed).await?;
+    let mut deleted = 0;
+    for sql in what.statements() {
+        // The last statement deletes the rows that count.
+        deleted = sqlx::query(*sql).bind(before).bind(BATCH).execute(&mut *tx).await?.rows_affected();
+    }
+    tx.commit().await?;
+    Ok((deleted, i64::try_from(deleted).unwrap_or(BATCH) >= BATCH))
+}
