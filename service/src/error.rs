@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::password::PasswordError;
 use crate::storage::StorageError;
 use crate::synapse;
 
@@ -15,6 +16,9 @@ pub enum ServiceError {
     /// Synapse's endpoint cannot be used.
     #[error("matrix.endpoint")]
     Synapse(#[from] synapse::Error),
+    /// Passwords cannot be hashed as configured.
+    #[error("passwords.schemes")]
+    Passwords(#[from] PasswordError),
     /// A secret file can neither be read nor made.
     #[error("cannot use the secret file {}", path.display())]
     SecretFile {

@@ -3,11 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::activity::Activity;
 use crate::clock::{Clock, Rng};
 use crate::error::ServiceError;
+use crate::metrics::Metrics;
 use crate::outbox::Outbox;
+use crate::password::Passwords;
 use crate::storage::Storage;
 use crate::synapse;
+use crate::token::UserTags;
 
 /// Shared by all endpoints; axum's state is [`SharedState`].
 #[derive(Debug)]
@@ -20,6 +24,14 @@ pub struct State {
     pub synapse: synapse::Client,
     /// Wakes the outbox worker.
     pub outbox: Outbox,
+    /// Hashes and verifies passwords.
+    pub passwords: Passwords,
+    /// Makes the tags that tokens carry.
+    pub tags: UserTags,
+    /// Which sessions were active, until it is written down.
+    pub activity: Activity,
+    /// What has happened, in numbers.
+    pub metrics: Metrics,
     /// Shared with Synapse: it introspects with it, and we call it with it.
     pub secret: conf::Secret,
     /// The time.
@@ -52,10 +64,16 @@ impl State {
         .await?;
         let secrets = crate::secrets::Secrets::load(&config, data_dir, &rng)?;
         let synapse = synapse::Client::new(&config.matrix.endpoint, &secrets.matrix)?;
+        // One processor is left for everything else.
+        let workers = std::thread::available_parallelism().map_or(1, |all| all.get().saturating_sub(1));
         Ok(Arc::new(Self {
             storage,
             synapse,
             outbox: Outbox::default(),
+            passwords: Passwords::new(&config.passwords, workers, rng.clone())?,
+            tags: UserTags::new(&secrets.encryption),
+            activity: Activity::default(),
+            metrics: Metrics::default(),
             secret: secrets.matrix,
             clock,
             rng,

@@ -10,9 +10,9 @@ const BATCH: i64 = 500;
 /// What is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expired {
-    /// Access tokens that ended before a moment.
+    /// Access tokens that ended before a moment, but not those of a session's current pair: whether it was used still counts.
     AccessTokens,
-    /// Refresh tokens that were exchanged before a moment.
+    /// Refresh tokens that were exchanged before a moment, but not the last one: its client may not have heard of the next.
     RefreshTokens,
     /// Login tokens that ended before a moment.
     LoginTokens,
@@ -42,11 +42,15 @@ impl Expired {
         match self {
             Self::AccessTokens => &[concat!(
                 "DELETE FROM compat_access_tokens WHERE hash IN ",
-                "(SELECT hash FROM compat_access_tokens WHERE expires_at < $1 LIMIT $2)"
+                "(SELECT t.hash FROM compat_access_tokens t WHERE t.expires_at < $1 AND NOT EXISTS ",
+                "(SELECT r.hash FROM compat_refresh_tokens r WHERE r.session_id = t.session_id ",
+                "AND r.access_token_hash = t.hash AND r.retired_at IS NULL) LIMIT $2)"
             )],
             Self::RefreshTokens => &[concat!(
                 "DELETE FROM compat_refresh_tokens WHERE hash IN ",
-                "(SELECT hash FROM compat_refresh_tokens WHERE retired_at < $1 LIMIT $2)"
+                "(SELECT r.hash FROM compat_refresh_tokens r JOIN compat_refresh_tokens c ",
+                "ON c.session_id = r.session_id AND c.retired_at IS NULL ",
+                "WHERE r.retired_at < $1 AND r.generation + 1 < c.generation LIMIT $2)"
             )],
             Self::LoginTokens => &[concat!(
                 "DELETE FROM login_tokens WHERE hash IN ",

@@ -5,26 +5,47 @@ use std::net::IpAddr;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
-use super::{StorageError, Tx, optional_time, user};
+use super::{StorageError, Tx, optional_time};
 use crate::clock::Timestamp;
 use crate::domain::session::{Presented, Session};
-use crate::domain::user::User;
 use crate::domain::{SessionId, UserId};
 use crate::token::TokenHash;
 
-/// An access token that somebody asks about, with its session and user.
-#[derive(Debug, Clone)]
+/// An access token that somebody asks about, and what is known of its session and user.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Introspected {
     /// The session it belongs to.
-    pub session: Session,
+    pub session_id: SessionId,
     /// Whose it is.
-    pub user: User,
-    /// When it was issued.
+    pub user_id: UserId,
+    /// The user's localpart.
+    pub username: String,
+    /// The session's device.
+    pub device_id: String,
+    /// When the token was issued.
     pub created_at: Timestamp,
-    /// When it ends; `None`: never.
+    /// When the token ends; `None`: with its session.
     pub expires_at: Option<Timestamp>,
     /// When it was first asked about.
     pub first_used_at: Option<Timestamp>,
+    /// When the session was last active, as far as written down.
+    pub last_active_at: Option<Timestamp>,
+    /// When the session ended.
+    pub finished_at: Option<Timestamp>,
+    /// Since when the user is locked.
+    pub locked_at: Option<Timestamp>,
+    /// Since when the user is deactivated.
+    pub deactivated_at: Option<Timestamp>,
+}
+
+impl Introspected {
+    /// Whether the token is good at `now`.
+    pub fn is_active(&self, now: Timestamp) -> bool {
+        self.finished_at.is_none()
+            && self.locked_at.is_none()
+            && self.deactivated_at.is_none()
+            && self.expires_at.is_none_or(|end| end > now)
+    }
 }
 
 /// Writes a new session down.
@@ -128,11 +149,9 @@ pub async fn by_access_token(
     hash: &TokenHash,
 ) -> Result<Option<Introspected>, StorageError> {
     let row = sqlx::query(concat!(
-        "SELECT t.created_at AS token_created_at, t.expires_at, t.first_used_at, ",
-        "s.id AS session_id, s.user_id, s.device_id, s.display_name AS session_display_name, s.user_agent, ",
-        "s.created_at AS session_created_at, s.created_ip, s.last_active_at, s.last_active_ip, s.finished_at, ",
-        "u.id, u.username, u.display_name, u.can_request_admin, u.created_at, u.locked_at, u.deactivated_at, ",
-        "u.provisioned_at ",
+        "SELECT t.created_at, t.expires_at, t.first_used_at, ",
+        "s.id, s.user_id, s.device_id, s.last_active_at, s.finished_at, ",
+        "u.username, u.locked_at, u.deactivated_at ",
         "FROM compat_access_tokens t ",
         "JOIN compat_sessions s ON s.id = t.session_id ",
         "JOIN users u ON u.id = s.user_id ",
@@ -143,11 +162,17 @@ pub async fn by_access_token(
     .await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Introspected {
-        session: read_session(&row, "session_id", "session_display_name", "session_created_at")?,
-        user: user::read(&row)?,
-        created_at: Timestamp::from_millis(row.try_get("token_created_at")?),
+        session_id: SessionId::from_stored(row.try_get("id")?),
+        user_id: UserId::from_stored(row.try_get("user_id")?),
+        username: row.try_get("username")?,
+        device_id: row.try_get("device_id")?,
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
         expires_at: optional_time(&row, "expires_at")?,
         first_used_at: optional_time(&row, "first_used_at")?,
+        last_active_at: optional_time(&row, "last_active_at")?,
+        finished_at: optional_time(&row, "finished_at")?,
+        locked_at: optional_time(&row, "locked_at")?,
+        deactivated_at: optional_time(&row, "deactivated_at")?,
     }))
 }
 
@@ -194,7 +219,7 @@ pub async fn by_refresh_token(
 ) -> Result<Option<(Session, Presented)>, StorageError> {
     let row = sqlx::query(concat!(
         "SELECT r.generation, r.retired_at, ",
-        "c.generation AS current_generation, a.first_used_at AS current_first_used_at, ",
+        "c.generation AS current_generation, a.hash AS current_access, a.first_used_at AS current_first_used_at, ",
         "s.id, s.user_id, s.device_id, s.display_name, s.user_agent, s.created_at, s.created_ip, ",
         "s.last_active_at, s.last_active_ip, s.finished_at ",
         "FROM compat_refresh_tokens r ",
@@ -212,9 +237,10 @@ pub async fn by_refresh_token(
         generation,
         is_current: optional_time(&row, "retired_at")?.is_none(),
         current_generation: row.try_get::<Option<i64>, _>("current_generation")?.unwrap_or(i64::MAX),
-        current_was_used: optional_time(&row, "current_first_used_at")?.is_some(),
+        current_was_used: row.try_get::<Option<String>, _>("current_access")?.is_none()
+            || optional_time(&row, "current_first_used_at")?.is_some(),
     };
-    Ok(Some((read_session(&row, "id", "display_name", "created_at")?, presented)))
+    Ok(Some((read(&row)?, presented)))
 }
 
 /// Ends a session. `false`: it had ended before.
@@ -271,7 +297,7 @@ pub async fn of_user(
     .bind(i64::from(live_only))
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| read_session(row, "id", "display_name", "created_at")).collect()
+    rows.iter().map(|row| read(row)).collect()
 }
 
 /// Whether a live session of the user has this device: then it must not be deleted at Synapse.
@@ -292,6 +318,26 @@ pub async fn has_device(
     .fetch_optional(connection)
     .await?;
     Ok(row.is_some())
+}
+
+/// What a device of the user was called in its last session; `None` when it never had one.
+///
+/// # Errors
+/// Faults of the database.
+pub async fn last_name_on_device(
+    connection: &mut AnyConnection,
+    user: &UserId,
+    device_id: &str,
+) -> Result<Option<Option<String>>, StorageError> {
+    let row = sqlx::query(concat!(
+        "SELECT display_name FROM compat_sessions WHERE user_id = $1 AND device_id = $2 ",
+        "ORDER BY finished_at IS NULL DESC, id DESC LIMIT 1"
+    ))
+    .bind(user.as_str())
+    .bind(device_id)
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
 }
 
 /// Writes down when a session was last active, and from where if that is known.
@@ -316,19 +362,14 @@ pub async fn touch(
     Ok(())
 }
 
-fn read_session(
-    row: &AnyRow,
-    id: &str,
-    display_name: &str,
-    created_at: &str,
-) -> Result<Session, StorageError> {
+fn read(row: &AnyRow) -> Result<Session, StorageError> {
     Ok(Session {
-        id: SessionId::from_stored(row.try_get(id)?),
+        id: SessionId::from_stored(row.try_get("id")?),
         user_id: UserId::from_stored(row.try_get("user_id")?),
         device_id: row.try_get("device_id")?,
-        display_name: row.try_get(display_name)?,
+        display_name: row.try_get("display_name")?,
         user_agent: row.try_get("user_agent")?,
-        created_at: Timestamp::from_millis(row.try_get(created_at)?),
+        created_at: Timestamp::from_millis(row.try_get("created_at")?),
         created_ip: row.try_get("created_ip")?,
         last_active_at: optional_time(row, "last_active_at")?,
         last_active_ip: row.try_get("last_active_ip")?,
