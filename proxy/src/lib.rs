@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod edge;
+pub mod files;
 
 pub use edge::{Edge, EdgeError};
