@@ -33,4 +33,31 @@ pub enum ServiceError {
         /// Which one.
         path: PathBuf,
     },
+    /// A socket cannot be bound.
+    #[error("listener `{listener}`")]
+    Bind {
+        /// Which listener.
+        listener: String,
+        /// Why.
+        source: accept::BindError,
+    },
+    /// A bound socket cannot be used.
+    #[error("listener `{listener}`: the socket cannot be used")]
+    Socket {
+        /// Which listener.
+        listener: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder given for `assets` cannot be served.
+    #[error("listener `{listener}`: resource assets")]
+    Assets {
+        /// Which listener.
+        listener: String,
+        /// Why.
+        source: crate::http::assets::FolderError,
+    },
+    /// The embedded files cannot be compressed.
+    #[error("cannot compress the embedded files")]
+    Compress(#[source] std::io::Error),
 }

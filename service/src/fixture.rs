@@ -56,9 +56,16 @@ pub(crate) fn config(database: &str, synapse: &Url, secret: &str) -> Auth {
 impl Fixture {
     /// A fresh database, and Synapse at `synapse`, which takes `secret`.
     pub(crate) async fn new(synapse: &Url, secret: &str) -> Self {
+        Self::with(synapse, secret, |_| {}).await
+    }
+
+    /// The same with something changed in the configuration.
+    pub(crate) async fn with(synapse: &Url, secret: &str, change: impl FnOnce(&mut Auth)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let database = format!("sqlite://{}/auth.db", folder.path().display());
-        let config = Arc::new(config(&database, synapse, secret));
+        let mut config = config(&database, synapse, secret);
+        change(&mut config);
+        let config = Arc::new(config);
         let clock = Clock::fixed(Timestamp::from_millis(1_700_000_000_000));
         let state = State::open(config, folder.path(), clock, Rng::seeded(1)).await.expect("a state");
         Self { state, _folder: folder }

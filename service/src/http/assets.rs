@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 
 use async_compression::Level;
+use async_compression::brotli::EncoderParams;
 use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZstdEncoder};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -138,12 +139,17 @@ async fn compress(encoding: Encoding, content: &[u8]) -> io::Result<Bytes> {
     let mut out = Vec::new();
     match encoding {
         Encoding::Brotli => {
-            let mut encoder = BrotliEncoder::with_quality(&mut out, level);
+            // A window larger than the file costs a second of clearing memory, and is good for nothing.
+            let window = usize::BITS - content.len().leading_zeros();
+            let parameters =
+                EncoderParams::default().quality(level).window_size(window.clamp(10, 22).cast_signed());
+            let mut encoder = BrotliEncoder::with_params(&mut out, parameters);
             encoder.write_all(content).await?;
             encoder.shutdown().await?;
         }
         Encoding::Zstd => {
-            let mut encoder = ZstdEncoder::with_quality(&mut out, level);
+            // The highest levels take hundreds of megabytes to begin with.
+            let mut encoder = ZstdEncoder::with_quality(&mut out, Level::Precise(12));
             encoder.write_all(content).await?;
             encoder.shutdown().await?;
         }
