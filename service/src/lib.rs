@@ -1,5 +1,6 @@
 //! The bundled authentication service.
 
+pub mod accounts;
 pub mod activity;
 pub mod clock;
 pub mod domain;

@@ -1,12 +1,10 @@
 //! What each job does. Each reads how things stand now, and may be done twice.
 
-use sqlx::Row;
-
 use super::Job;
 use crate::domain::UserId;
 use crate::domain::user::User;
 use crate::state::State;
-use crate::storage::{Durability, StorageError, user};
+use crate::storage::{Durability, StorageError, session, user};
 use crate::synapse::{self, Profile};
 
 /// Why a job was not done.
@@ -55,12 +53,12 @@ pub(super) async fn perform(state: &State, job: &Job) -> Result<(), Fault> {
 }
 
 async fn delete_device(state: &State, user: &User, device_id: &str) -> Result<(), Fault> {
-    if live_devices(state, &user.id).await?.iter().any(|live| live == device_id) {
+    if is_live(state, &user.id, device_id).await? {
         return Ok(());
     }
     unless_unknown(state.synapse.hurried().delete_device(&user.username, device_id).await)?;
-    // A login that took the device in this very moment told Synapse before us: its device is made again.
-    if live_devices(state, &user.id).await?.iter().any(|live| live == device_id) {
+    // A login that took the device in this very moment may have told Synapse before us: its device is made again.
+    if is_live(state, &user.id, device_id).await? {
         state.synapse.hurried().upsert_device(&user.username, device_id, None).await?;
     }
     Ok(())
@@ -73,29 +71,26 @@ async fn provision(state: &State, user: &User) -> Result<(), Fault> {
             (None, Some(name)) => Some(Some(name.clone())),
             _ => None,
         },
-        emails: Some(
-            texts(state, "SELECT email FROM user_emails WHERE user_id = $1 ORDER BY created_at", &user.id)
-                .await?,
-        ),
+        emails: Some(user::emails(&mut *state.storage.read().await?, &user.id).await?),
         locked: Some(user.locked_at.is_some()),
     };
     state.synapse.hurried().provision_user(&user.username, &profile).await?;
     if user.provisioned_at.is_none() {
         let mut tx = state.storage.begin(Durability::Relaxed).await?;
-        sqlx::query("UPDATE users SET provisioned_at = $2 WHERE id = $1 AND provisioned_at IS NULL")
-            .bind(user.id.as_str())
-            .bind(state.clock.now().millis())
-            .execute(&mut *tx)
-            .await
-            .map_err(StorageError::from)?;
+        user::set_provisioned(&mut tx, &user.id, state.clock.now()).await?;
         tx.commit().await?;
     }
     Ok(())
 }
 
 async fn sync_devices(state: &State, user: &User) -> Result<(), Fault> {
-    let devices = live_devices(state, &user.id).await?;
+    let live = session::of_user(&mut *state.storage.read().await?, &user.id, true).await?;
+    let devices: Vec<String> = live.into_iter().map(|session| session.device_id).collect();
     unless_unknown(state.synapse.sync_devices(&user.username, &devices).await)
+}
+
+async fn is_live(state: &State, user: &UserId, device_id: &str) -> Result<bool, StorageError> {
+    session::has_device(&mut *state.storage.read().await?, user, device_id).await
 }
 
 /// Nothing has to be deleted of whom Synapse does not know.
@@ -104,16 +99,4 @@ fn unless_unknown(told: Result<(), synapse::Error>) -> Result<(), Fault> {
         Err(synapse::Error::NotFound) => Ok(()),
         told => Ok(told?),
     }
-}
-
-async fn live_devices(state: &State, user: &UserId) -> Result<Vec<String>, StorageError> {
-    texts(state, "SELECT device_id FROM compat_sessions WHERE user_id = $1 AND finished_at IS NULL", user)
-        .await
-}
-
-/// The first column of what a user has.
-async fn texts(state: &State, statement: &'static str, user: &UserId) -> Result<Vec<String>, StorageError> {
-    let mut connection = state.storage.read().await?;
-    let rows = sqlx::query(statement).bind(user.as_str()).fetch_all(&mut *connection).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
