@@ -1,4 +1,7 @@
-//! For tests: a whole [`State`] over a fresh SQLite file, a clock that stands still and a seeded generator.
+//! For tests: a whole [`State`] over a fresh database, a clock that stands still and a seeded generator.
+//!
+//! The database is a new SQLite file, or a new schema of the PostgreSQL that `GATEHOUSE_TEST_POSTGRES` names (`tests/postgres` starts
+//! one): the same tests run on both.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +9,7 @@ use std::time::Duration;
 use conf::{
     Account, Auth, Database, HashAlgorithm, Hasher, Http, Matrix, Passwords, RateLimit, RateLimiting, Secret,
 };
+use sqlx::Connection;
 use url::Url;
 
 use crate::clock::{Clock, Rng, Timestamp};
@@ -17,6 +21,21 @@ use crate::storage::Durability;
 pub(crate) struct Fixture {
     pub(crate) state: SharedState,
     _folder: tempfile::TempDir,
+}
+
+/// The URI of a database that nobody has used.
+pub(crate) async fn database(folder: &std::path::Path) -> String {
+    let Ok(postgres) = std::env::var("GATEHOUSE_TEST_POSTGRES") else {
+        return format!("sqlite://{}/auth.db", folder.display());
+    };
+    sqlx::any::install_default_drivers();
+    let schema = format!("test_{}", hex::encode(Rng::system().bytes::<8>()));
+    let mut connection = sqlx::AnyConnection::connect(&postgres).await.expect("a connection");
+    let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
+    sqlx::query(create).execute(&mut connection).await.expect("a schema");
+    connection.close().await.expect("a goodbye");
+    let separator = if postgres.contains('?') { '&' } else { '?' };
+    format!("{postgres}{separator}options[search_path]={schema}")
 }
 
 /// A configuration as loading would give it, without listeners; passwords are hashed with the least effort.
@@ -56,13 +75,13 @@ pub(crate) fn config(database: &str, synapse: &Url, secret: &str) -> Auth {
 impl Fixture {
     /// A fresh database, and Synapse at `synapse`, which takes `secret`.
     pub(crate) async fn new(synapse: &Url, secret: &str) -> Self {
-        Self::with(synapse, secret, |_| {}).await
+        Self::with(synapse, secret, |_| ()).await
     }
 
-    /// The same with something changed in the configuration.
+    /// The same with a changed configuration.
     pub(crate) async fn with(synapse: &Url, secret: &str, change: impl FnOnce(&mut Auth)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let database = format!("sqlite://{}/auth.db", folder.path().display());
+        let database = database(folder.path()).await;
         let mut config = config(&database, synapse, secret);
         change(&mut config);
         let config = Arc::new(config);

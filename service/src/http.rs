@@ -6,6 +6,7 @@ pub mod connection_info;
 pub mod discovery;
 pub mod extract;
 pub mod health;
+pub mod matrix;
 pub mod metrics;
 pub mod oauth;
 pub mod refusal;
