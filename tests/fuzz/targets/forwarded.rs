@@ -8,7 +8,8 @@ use libfuzzer_sys::fuzz_target;
 
 // Lines of the input are lines of the field.
 fuzz_target!(|bytes: &[u8]| {
-    let trusted: [IpNet; 2] = ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
+    let trusted: [IpNet; 2] =
+        ["10.0.0.0/8".parse().expect("a network"), "fd00::/8".parse().expect("a network")];
     let lines: Vec<HeaderValue> =
         bytes.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
     let proxy = Remote::Ip("10.0.0.1:1".parse().expect("an address"));
