@@ -1,5 +1,14 @@
 //! The auth half: MAS's key names.
+//!
+//! The types are here, their reading in `auth/*.rs`, one section of the file each.
 
+mod database;
+mod http;
+mod mas;
+mod passwords;
+mod read;
+
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,8 +17,12 @@ use url::Url;
 
 use crate::{Bind, Certificate, Secret};
 
+pub(crate) use mas::unused_sections;
+pub(crate) use passwords::ALGORITHMS;
+pub(crate) use read::{read, take_unserved};
+
 /// The bundled authentication service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Auth {
     /// `http`
     pub http: Http,
@@ -27,6 +40,22 @@ pub struct Auth {
     pub rate_limiting: RateLimiting,
     /// `experimental.compat_token_ttl`: life of a refreshable compat access token. Default 5 minutes.
     pub compat_token_ttl: Duration,
+}
+
+/// Leaves out the encryption secret.
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("http", &self.http)
+            .field("database", &self.database)
+            .field("matrix", &self.matrix)
+            .field("encryption", &self.encryption.map(|_| "<redacted>"))
+            .field("passwords", &self.passwords)
+            .field("account", &self.account)
+            .field("rate_limiting", &self.rate_limiting)
+            .field("compat_token_ttl", &self.compat_token_ttl)
+            .finish()
+    }
 }
 
 /// `http`: what is served where.

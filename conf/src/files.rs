@@ -1,7 +1,11 @@
 //! `static:` routes.
+//!
+//! Which file answers a request is decided by the edge.
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::reader::Item;
 
 /// Files below a folder. With the matcher `prefix: /assets/`, `/assets/x.js` is `<root>/x.js` (nginx's `alias`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,3 +30,60 @@ pub enum Encoding {
     /// `gzip`, files `*.gz` (RFC 1952).
     Gzip,
 }
+
+impl StaticFiles {
+    /// Reads the value of `static`; `strip_prefix` is what the route's matcher says.
+    pub(crate) fn read(item: &Item<'_>, strip_prefix: &str) -> Option<Self> {
+        let mut section = item.section()?;
+        let root = section.require("root", "name the folder to serve");
+        let precompressed = match section.take("precompressed") {
+            Some(list) => read_encodings(&list),
+            None => Some(Vec::new()),
+        };
+        let expires = match section.take("expires") {
+            Some(item) => item.duration().map(Some),
+            None => Some(None),
+        };
+        section.later(&[
+            ("index", "directory indexes are"),
+            ("try_files", "fall-backs for missing files are"),
+            ("fallback", "fall-backs for missing files are"),
+            ("autoindex", "directory listings are"),
+        ]);
+        section.finish();
+        let root = root?;
+        let folder = root.file_path()?;
+        if !folder.is_dir() {
+            root.warn(format!(
+                "there is no folder {}, so every request for a file in it is answered with 404",
+                folder.display()
+            ));
+        }
+        Some(Self {
+            root: folder,
+            strip_prefix: strip_prefix.to_owned(),
+            precompressed: precompressed?,
+            expires: expires?,
+        })
+    }
+}
+
+fn read_encodings(list: &Item<'_>) -> Option<Vec<Encoding>> {
+    let mut encodings = Vec::new();
+    let mut complete = true;
+    for item in list.list()? {
+        match item.choice(&ENCODINGS) {
+            Some(encoding) if encodings.contains(&encoding) => {
+                item.error("is listed twice");
+                complete = false;
+            }
+            Some(encoding) => encodings.push(encoding),
+            None => complete = false,
+        }
+    }
+    complete.then_some(encodings)
+}
+
+/// The words for [`Encoding`].
+pub(crate) const ENCODINGS: [(&str, Encoding); 3] =
+    [("br", Encoding::Brotli), ("zstd", Encoding::Zstd), ("gzip", Encoding::Gzip)];

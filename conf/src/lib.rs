@@ -1,12 +1,20 @@
-//! Configuration files of Gatehouse as checked plain data.
+#![doc = include_str!("../README.md")]
 
 mod auth;
+mod edge;
+mod effective;
 mod files;
 mod limits;
 mod listener;
+mod load;
 mod log;
+mod preset;
+mod reader;
 mod report;
 mod route;
+mod secret;
+mod source;
+mod starter;
 mod tls;
 mod upstream;
 mod value;
@@ -15,15 +23,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use auth::{
-    Account, Auth, Database, Hasher, HashAlgorithm, Http, Listener as AuthListener, Matrix, Passwords, RateLimit, RateLimiting,
-    Resource,
+    Account, Auth, Database, HashAlgorithm, Hasher, Http, Listener as AuthListener, Matrix, Passwords,
+    RateLimit, RateLimiting, Resource,
 };
 pub use files::{Encoding, StaticFiles};
 pub use limits::{Limits, Timeouts};
 pub use listener::{Bind, EdgeListener, SocketKind};
+pub use load::{Loaded, default_paths, load, load_at};
 pub use log::{AccessLog, AccessLogFormat, AccessLogTarget};
-pub use report::{Diagnostic, Report, Severity};
+pub use report::{Diagnostic, Related, Report, Severity};
 pub use route::{Action, HostPattern, Matcher, Respond, Route, Site};
+pub use starter::{starter, synapse_snippet};
 pub use tls::{Certificate, EdgeTls, TlsVersion};
 pub use upstream::{ForwardedFor, ProxyVersion, Server, Upstream};
 pub use value::{ByteSize, Secret};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::ByteSize;
+use crate::reader::{Item, Section};
 
 /// `edge.limits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,3 +64,71 @@ impl Default for Timeouts {
         }
     }
 }
+
+impl Limits {
+    /// Reads `edge.limits`.
+    pub(crate) fn read(item: &Item<'_>) -> Option<Self> {
+        let mut section = item.section()?;
+        let default = Self::default();
+        let read = Self {
+            max_body_size: section
+                .take("max_body_size")
+                .and_then(|item| item.size())
+                .unwrap_or(default.max_body_size),
+            max_header_size: section
+                .take("max_header_size")
+                .and_then(|item| {
+                    let size = item.size()?;
+                    if !(SMALLEST_HEADER..=LARGEST_HEADER).contains(&size) {
+                        item.error(format!("has to be between {SMALLEST_HEADER} and {LARGEST_HEADER}"));
+                    }
+                    Some(size)
+                })
+                .unwrap_or(default.max_header_size),
+            max_connections: count(&mut section, "max_connections").unwrap_or(default.max_connections),
+            max_connections_per_ip: count(&mut section, "max_connections_per_ip")
+                .unwrap_or(default.max_connections_per_ip),
+        };
+        section.later(&[
+            ("max_requests_per_connection", "this limit is"),
+            ("max_concurrent_streams", "this limit is"),
+            ("max_header_count", "this limit is"),
+            ("max_target_length", "this limit is"),
+            ("min_body_rate", "this limit is"),
+            ("rate", "rate limits are"),
+        ]);
+        section.finish();
+        Some(read)
+    }
+}
+
+impl Timeouts {
+    /// Reads `edge.timeouts`.
+    pub(crate) fn read(item: &Item<'_>) -> Option<Self> {
+        let mut section = item.section()?;
+        let mut read = |key, default| section.take(key).and_then(|item| item.duration()).unwrap_or(default);
+        let default = Self::default();
+        let timeouts = Self {
+            handshake: read("handshake", default.handshake),
+            header: read("header", default.header),
+            idle: read("idle", default.idle),
+            body: read("body", default.body),
+            send: read("send", default.send),
+            connect: read("connect", default.connect),
+            upstream_read: read("upstream_read", default.upstream_read),
+            drain: read("drain", default.drain),
+        };
+        section.later(&[("tunnel", "a deadline for tunnels is")]);
+        section.finish();
+        Some(timeouts)
+    }
+}
+
+fn count(section: &mut Section<'_>, key: &'static str) -> Option<usize> {
+    section.take(key)?.whole(1, 10_000_000)
+}
+
+/// A browser's request head with a few cookies has to fit.
+const SMALLEST_HEADER: ByteSize = ByteSize(1 << 10);
+/// Held in memory for each connection.
+const LARGEST_HEADER: ByteSize = ByteSize(1 << 20);

@@ -1,4 +1,6 @@
 //! Diagnostics: the only way to make and print a configuration error.
+//!
+//! Nothing here decides what is wrong; it only says it, always in the same shape.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -23,8 +25,25 @@ pub struct Diagnostic {
     pub key_path: String,
     /// What is wrong and what to do.
     pub message: String,
-    /// The line of the file, for underlining.
+    /// The line of the file, for underlining; secrets are taken out of it.
     pub source_line: Option<String>,
+    /// How many characters of the line are meant, at least 1.
+    pub width: usize,
+    /// The other places that belong to it, such as the definition a name refers to.
+    pub related: Vec<Related>,
+}
+
+/// Another place that belongs to a finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Related {
+    /// File as given, line and column counted from 1.
+    pub place: (PathBuf, usize, usize),
+    /// What is to be seen there.
+    pub message: String,
+    /// The line of the file, for underlining; secrets are taken out of it.
+    pub source_line: String,
+    /// How many characters of the line are meant, at least 1.
+    pub width: usize,
 }
 
 /// Everything that is wrong with a configuration.
@@ -34,10 +53,72 @@ pub struct Report {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+impl Report {
+    /// Whether anything in it forbids to run.
+    pub fn has_errors(&self) -> bool {
+        self.errors() > 0
+    }
+
+    /// Number of errors.
+    pub fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|d| d.severity == Severity::Error).count()
+    }
+
+    /// Number of warnings.
+    pub fn warnings(&self) -> usize {
+        self.diagnostics.len() - self.errors()
+    }
+}
+
+/// Every finding in full, separated by line ends; ends with a line end unless empty.
 impl fmt::Display for Report {
-    fn fmt(&self, _f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Ok(())
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.diagnostics.iter().try_for_each(|diagnostic| writeln!(f, "{diagnostic}"))
     }
 }
 
 impl std::error::Error for Report {}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((file, line, column)) = &self.place {
+            write!(f, "{}:{line}:{column}: ", file.display())?;
+        }
+        if self.severity == Severity::Warning {
+            f.write_str("warning: ")?;
+        }
+        if !self.key_path.is_empty() {
+            write!(f, "{}: ", self.key_path)?;
+        }
+        f.write_str(&self.message)?;
+        if let (Some((_, _, column)), Some(text)) = (&self.place, &self.source_line) {
+            underline(f, text, *column, self.width)?;
+        }
+        for related in &self.related {
+            let (file, line, column) = &related.place;
+            write!(f, "\n  {}:{line}:{column}: {}", file.display(), related.message)?;
+            underline(f, &related.source_line, *column, related.width)?;
+        }
+        Ok(())
+    }
+}
+
+/// The line and, below it, `^^^` under the part that is meant. Nothing for an empty line.
+fn underline(f: &mut fmt::Formatter<'_>, text: &str, column: usize, width: usize) -> fmt::Result {
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    let shown: String = text.chars().take(WIDEST_LINE).collect();
+    write!(f, "\n    {shown}")?;
+    let before = column.saturating_sub(1);
+    if before >= WIDEST_LINE {
+        return Ok(());
+    }
+    let room = shown.chars().count().saturating_sub(before).max(1);
+    // Tabs are kept, so that the marks stand right whatever a tab's width is.
+    let indent: String = text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    write!(f, "\n    {indent}{}", "^".repeat(width.clamp(1, room)))
+}
+
+/// Longer lines are cut: nobody reads further, and a terminal would wrap the marks away from their place.
+const WIDEST_LINE: usize = 160;

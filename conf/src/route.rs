@@ -1,5 +1,10 @@
 //! Sites and routes: which request goes where.
+//!
+//! Reading them is in `route/read.rs`; matching is the edge's.
 
+mod read;
+
+use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, StatusCode};
@@ -7,6 +12,8 @@ use ipnet::IpNet;
 use regex::Regex;
 
 use crate::{ByteSize, StaticFiles, Upstream};
+
+pub(crate) use read::{ReadSite, read_sites};
 
 /// One entry of `edge.sites`.
 #[derive(Debug, Clone)]
@@ -89,4 +96,15 @@ pub struct Respond {
     pub headers: HeaderMap,
     /// Body, empty by default.
     pub body: String,
+}
+
+/// As it is written in `hosts`.
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Wildcard(parent) => write!(f, "*.{parent}"),
+            Self::Any => f.write_str("_"),
+        }
+    }
 }

@@ -1,0 +1,206 @@
+//! What the preset stands for: listeners, sites and routes.
+//!
+//! The order of a site's routes is: what is never public, what the user added for the host, the rest of the preset.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use regex::Regex;
+
+use super::Preset;
+use crate::reader::Item;
+use crate::route::ReadSite;
+use crate::source::Span;
+use crate::{Action, Bind, EdgeListener, HostPattern, Matcher, Respond, Route, Severity, Site, Upstream};
+
+/// Adds the listeners of the preset: `https` and `http` unless the user listed some, and `federation` unless one has that name.
+pub(crate) fn expand_listeners(preset: &Preset, given: Option<Vec<EdgeListener>>) -> Vec<EdgeListener> {
+    let mut listeners = given.unwrap_or_else(|| {
+        vec![
+            listener("https", 443, true),
+            EdgeListener { redirect_https: true, ..listener("http", 80, false) },
+        ]
+    });
+    if let Some(port) = preset.federation_port
+        && !listeners.iter().any(|listener| listener.name == FEDERATION)
+    {
+        listeners.push(listener(FEDERATION, port, true));
+    }
+    listeners
+}
+
+fn listener(name: &str, port: u16, tls: bool) -> EdgeListener {
+    EdgeListener {
+        name: name.to_owned(),
+        binds: vec![Bind::Address(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))],
+        tls,
+        proxy_protocol: None,
+        redirect_https: false,
+    }
+}
+
+/// Lays the sites of the preset and those of the user together.
+pub(crate) fn expand_sites(
+    edge: &Item<'_>,
+    preset: &Preset,
+    listeners: &[EdgeListener],
+    given: Vec<ReadSite>,
+) -> Vec<Site> {
+    let (Some(synapse), Some(auth)) = (&preset.synapse, &preset.auth) else {
+        // What is missing has been reported.
+        return given.into_iter().map(|read| read.site).collect();
+    };
+    let mut hosts: Vec<HostRoutes> = Vec::new();
+    routes_of(&mut hosts, &preset.host.name).matrix(preset, synapse, auth);
+    routes_of(&mut hosts, &preset.auth_host.name).auth(auth);
+    if preset.well_known {
+        routes_of(&mut hosts, &preset.domain()).well_known(preset);
+    }
+
+    let scope = scope(listeners);
+    let mut sites: Vec<Site> = Vec::new();
+    let mut own: Vec<Site> = Vec::new();
+    for read in given {
+        match hosts.iter_mut().find(|host| read.site.hosts.contains(&HostPattern::Exact(host.name.clone()))) {
+            None => own.push(read.site),
+            Some(host) => host.add(edge, read, preset.server_name_span),
+        }
+    }
+    sites.extend(hosts.into_iter().map(|host| host.into_site(scope.clone())));
+    sites.extend(own);
+    if listeners.iter().any(|listener| listener.name == FEDERATION && listener.tls) {
+        sites.push(federation(preset, synapse));
+    }
+    sites
+}
+
+/// Where the sites for people are served: everywhere but on the federation listener.
+fn scope(listeners: &[EdgeListener]) -> Option<Vec<String>> {
+    let names = || listeners.iter().map(|listener| listener.name.clone());
+    names().any(|name| name == FEDERATION).then(|| names().filter(|name| name != FEDERATION).collect())
+}
+
+/// Routes for one host, in three parts.
+struct HostRoutes {
+    name: String,
+    never: Vec<Route>,
+    own: Vec<Route>,
+    rest: Vec<Route>,
+    catch_all: Vec<Route>,
+}
+
+fn routes_of<'a>(hosts: &'a mut Vec<HostRoutes>, name: &str) -> &'a mut HostRoutes {
+    let at = hosts.iter().position(|host| host.name == name).unwrap_or(hosts.len());
+    if at == hosts.len() {
+        let name = name.to_owned();
+        hosts.push(HostRoutes {
+            name,
+            never: Vec::new(),
+            own: Vec::new(),
+            rest: Vec::new(),
+            catch_all: Vec::new(),
+        });
+    }
+    &mut hosts[at]
+}
+
+impl HostRoutes {
+    fn matrix(&mut self, preset: &Preset, synapse: &Arc<Upstream>, auth: &Arc<Upstream>) {
+        self.never.push(deny("/_synapse/mas", StatusCode::NOT_FOUND));
+        self.never.push(match preset.admin_allow.is_empty() {
+            true => deny("/_synapse/admin", StatusCode::FORBIDDEN),
+            false => Route { allow: Some(preset.admin_allow.clone()), ..forward("/_synapse/admin", synapse) },
+        });
+        self.never.push(deny("/metrics", StatusCode::NOT_FOUND));
+        if preset.well_known {
+            self.well_known(preset);
+        }
+        if let Ok(regex) = Regex::new(LOGIN) {
+            let action = Action::Upstream(Arc::clone(auth));
+            self.rest.push(route(LOGIN, Matcher::Regex(regex), action));
+        }
+        self.rest.push(forward("/_matrix/", synapse));
+        self.rest.push(forward("/_synapse/client/", synapse));
+        // On a host shared with the auth service nothing else of Synapse's may fall through to it.
+        self.rest.push(deny("/_synapse/", StatusCode::NOT_FOUND));
+    }
+
+    fn auth(&mut self, auth: &Arc<Upstream>) {
+        if !self.never.iter().any(|route| route.name == "/metrics") {
+            self.never.push(deny("/metrics", StatusCode::NOT_FOUND));
+        }
+        self.catch_all.push(forward("/", auth));
+    }
+
+    fn well_known(&mut self, preset: &Preset) {
+        if self.rest.iter().any(|route| route.name == WELL_KNOWN_CLIENT) {
+            return;
+        }
+        let client = format!(r#"{{"m.homeserver":{{"base_url":"https://{}"}}}}"#, preset.host);
+        let server = format!(r#"{{"m.server":"{}:{}"}}"#, preset.host.name, preset.host.port.unwrap_or(443));
+        self.rest.push(document(WELL_KNOWN_CLIENT, client));
+        self.rest.push(document(WELL_KNOWN_SERVER, server));
+    }
+
+    /// Takes the routes that the user gave for this host.
+    fn add(&mut self, edge: &Item<'_>, read: ReadSite, preset: Span) {
+        if read.site.hosts.len() > 1 || read.site.listeners.is_some() {
+            let span = read.host_spans.first().copied();
+            let message = format!(
+                "the preset serves `{}` too: give this host a site of its own, without `listeners`, and the routes of both are joined",
+                self.name
+            );
+            let related = [(preset, "the preset".to_owned())];
+            edge.context.find(Severity::Error, span, &format!("{}.hosts", read.path), message, &related);
+            return;
+        }
+        self.own.extend(read.site.routes);
+    }
+
+    fn into_site(self, listeners: Option<Vec<String>>) -> Site {
+        let routes = [self.never, self.own, self.rest, self.catch_all].into_iter().flatten().collect();
+        Site { name: self.name.clone(), hosts: vec![HostPattern::Exact(self.name)], listeners, routes }
+    }
+}
+
+/// The federation port serves other servers, and nothing that only people need.
+fn federation(preset: &Preset, synapse: &Arc<Upstream>) -> Site {
+    let mut hosts = vec![HostPattern::Exact(preset.domain())];
+    let host = HostPattern::Exact(preset.host.name.clone());
+    if !hosts.contains(&host) {
+        hosts.push(host);
+    }
+    let routes = vec![forward("/_matrix/federation/", synapse), forward("/_matrix/key/", synapse)];
+    Site { name: FEDERATION.to_owned(), hosts, listeners: Some(vec![FEDERATION.to_owned()]), routes }
+}
+
+fn route(name: &str, matcher: Matcher, action: Action) -> Route {
+    Route { name: name.to_owned(), matcher, methods: None, allow: None, action, max_body_size: None }
+}
+
+fn forward(prefix: &str, upstream: &Arc<Upstream>) -> Route {
+    route(prefix, Matcher::Prefix(prefix.to_owned()), Action::Upstream(Arc::clone(upstream)))
+}
+
+fn deny(prefix: &str, status: StatusCode) -> Route {
+    route(prefix, Matcher::Prefix(prefix.to_owned()), Action::Deny(status))
+}
+
+fn document(path: &str, body: String) -> Route {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=600"));
+    let action = Action::Respond(Respond { status: StatusCode::OK, headers, body });
+    Route {
+        methods: Some(vec![Method::GET, Method::HEAD]),
+        ..route(path, Matcher::Path(path.to_owned()), action)
+    }
+}
+
+/// Exact where the guide's expression is loose: a media file `login.png`, a room or a state key `login` is not a login.
+const LOGIN: &str = "^/_matrix/client/(api/)?[^/]+/(login|logout|refresh)(/|$)";
+const WELL_KNOWN_CLIENT: &str = "/.well-known/matrix/client";
+const WELL_KNOWN_SERVER: &str = "/.well-known/matrix/server";
+const FEDERATION: &str = "federation";
