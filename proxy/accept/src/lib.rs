@@ -17,7 +17,7 @@ pub use acceptor::{Acceptor, ProxyPolicy, Refused, server_config, server_config_
 pub use bind::{BindError, Bound, BoundAddress, BoundSocket, Listener, bind};
 pub use connection::{ClientAddress, Connection, Remote, TlsFacts};
 pub use forwarded::client_address;
-pub use limits::{ConnectionLimits, Permit, TooMany};
+pub use limits::{ConnectionLimits, Counts, Permit, TooMany};
 pub use proxy_protocol::{ProxyHeader, ProxyHeaderError};
 pub use resolver::Resolver;
 pub use serve::serve;

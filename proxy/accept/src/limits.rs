@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
@@ -35,12 +35,28 @@ pub enum TooMany {
     Address,
 }
 
+/// What became of connections since the start, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Open now.
+    pub open: usize,
+    /// Admitted, including those refused afterwards.
+    pub admitted: u64,
+    /// Closed because of a limit.
+    pub over_limit: u64,
+    /// Closed because of their PROXY header or TLS handshake.
+    pub refused: u64,
+}
+
 #[derive(Debug)]
 struct Shared {
     total: usize,
     per_address: usize,
     exempt: Vec<IpNet>,
     open: AtomicUsize,
+    admitted: AtomicU64,
+    over_limit: AtomicU64,
+    refused: AtomicU64,
     by_network: Mutex<HashMap<Network, usize>>,
 }
 
@@ -60,8 +76,18 @@ impl ConnectionLimits {
     /// As [`new`](Self::new), but addresses in `exempt` (one's own proxies, which speak for many clients) count
     /// towards the total only.
     pub fn exempting(total: usize, per_address: usize, exempt: Vec<IpNet>) -> Self {
-        let (open, by_network) = (AtomicUsize::new(0), Mutex::default());
-        Self { shared: Arc::new(Shared { total, per_address, exempt, open, by_network }) }
+        Self {
+            shared: Arc::new(Shared {
+                total,
+                per_address,
+                exempt,
+                open: AtomicUsize::new(0),
+                admitted: AtomicU64::new(0),
+                over_limit: AtomicU64::new(0),
+                refused: AtomicU64::new(0),
+                by_network: Mutex::default(),
+            }),
+        }
     }
 
     /// Takes one of the places in total. Its address is claimed when it is known.
@@ -70,9 +96,21 @@ impl ConnectionLimits {
     /// [`TooMany::Total`] when none is left.
     pub fn admit(&self) -> Result<Permit, TooMany> {
         let one_more = |open| (open < self.shared.total).then_some(open + 1);
-        match self.shared.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more) {
-            Ok(_) => Ok(Permit { shared: self.shared.clone(), claimed: None }),
-            Err(_) => Err(TooMany::Total),
+        if self.shared.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
+            self.shared.over_limit.fetch_add(1, Ordering::Relaxed);
+            return Err(TooMany::Total);
+        }
+        self.shared.admitted.fetch_add(1, Ordering::Relaxed);
+        Ok(Permit { shared: self.shared.clone(), claimed: None })
+    }
+
+    /// What became of connections so far.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            open: self.open(),
+            admitted: self.shared.admitted.load(Ordering::Relaxed),
+            over_limit: self.shared.over_limit.load(Ordering::Relaxed),
+            refused: self.shared.refused.load(Ordering::Relaxed),
         }
     }
 
@@ -94,9 +132,10 @@ impl Permit {
             return Ok(());
         }
         let network = Network::of(ip);
-        let mut counts = self.shared.counts();
+        let mut counts = self.shared.by_network();
         let count = counts.get(&network).copied().unwrap_or(0);
         if count >= self.shared.per_address {
+            self.shared.over_limit.fetch_add(1, Ordering::Relaxed);
             return Err(TooMany::Address);
         }
         counts.insert(network, count + 1);
@@ -104,9 +143,14 @@ impl Permit {
         Ok(())
     }
 
+    /// Counts this connection among the refused ones.
+    pub(crate) fn count_refused(&self) {
+        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn release_address(&mut self) {
         let Some(network) = self.claimed.take() else { return };
-        let mut counts = self.shared.counts();
+        let mut counts = self.shared.by_network();
         match counts.get_mut(&network) {
             Some(count) if *count > 1 => *count -= 1,
             Some(_) | None => {
@@ -128,7 +172,7 @@ impl Drop for Permit {
 }
 
 impl Shared {
-    fn counts(&self) -> MutexGuard<'_, HashMap<Network, usize>> {
+    fn by_network(&self) -> MutexGuard<'_, HashMap<Network, usize>> {
         // Nothing inside the lock can leave the table half changed.
         self.by_network.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -169,7 +213,7 @@ mod tests {
         let third = limits.admit().unwrap();
         assert_eq!(limits.open(), 2);
         drop((second, third));
-        assert_eq!(limits.open(), 0);
+        assert_eq!(limits.counts(), Counts { open: 0, admitted: 3, over_limit: 1, refused: 0 });
     }
 
     #[test]
@@ -182,7 +226,7 @@ mod tests {
         assert_eq!(limits.open(), 2, "a refused connection holds no place");
         drop(first);
         drop((claim(&limits, "192.0.2.1").unwrap(), other));
-        assert!(limits.shared.counts().is_empty());
+        assert!(limits.shared.by_network().is_empty());
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The accept loop: one task per connection, limits before anything is read, drain at the end.
 
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,38 +30,64 @@ pub async fn serve<H, F>(
     F: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();
-    {
-        let mut stopped = pin!(async { drop(stop.wait_for(|stop| *stop).await) });
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut stopped => break,
-                Some(ended) = connections.join_next() => report_panic(ended),
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, remote)) => {
-                        let Ok(permit) = limits.admit().inspect_err(|error| refused(&acceptor, remote, error)) else {
-                            continue;
-                        };
-                        connections.spawn(one(acceptor.clone(), permit, stream, remote, handle.clone()));
-                    }
-                    Err(error) if is_of_one_connection(&error) => {}
-                    Err(error) => {
-                        tracing::warn!(listener = %acceptor.listener, %error, "cannot accept, trying again");
-                        tokio::select! { () = &mut stopped => break, () = sleep(ACCEPT_PAUSE) => {} }
-                    }
-                }
-            }
-        }
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = accept_on(&listener, &acceptor, &limits, &handle, &mut connections) => {}
     }
     drop(listener);
-    let ended = async {
+    let all_ended = async {
         while let Some(ended) = connections.join_next().await {
-            report_panic(ended)
+            report_panic(ended);
         }
     };
-    if timeout(drain, ended).await.is_err() {
+    if timeout(drain, all_ended).await.is_err() {
         tracing::info!(listener = %acceptor.listener, open = connections.len(), "closing connections still open");
         connections.shutdown().await;
+    }
+}
+
+/// Accepts for ever; dropped when it has to stop, which loses no connection.
+async fn accept_on<H, F>(
+    listener: &Listener,
+    acceptor: &Arc<Acceptor>,
+    limits: &ConnectionLimits,
+    handle: &H,
+    connections: &mut JoinSet<()>,
+) where
+    H: Fn(Io, Connection) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let mut is_short = false;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            Some(ended) = connections.join_next() => {
+                report_panic(ended);
+                continue;
+            }
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                is_short = false;
+                match limits.admit() {
+                    Ok(permit) => {
+                        connections.spawn(one(acceptor.clone(), permit, stream, remote, handle.clone()));
+                    }
+                    Err(error) => log_refused(acceptor, remote, &error),
+                }
+            }
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // Once per shortage, not ten times a second.
+                if !is_short {
+                    tracing::warn!(listener = %acceptor.listener, %error, "cannot accept, trying again");
+                }
+                is_short = true;
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 
@@ -74,7 +99,12 @@ where
 {
     match admitted(&acceptor, &mut permit, stream, remote).await {
         Ok((io, connection)) => handle(io, connection).await,
-        Err(error) => refused(&acceptor, remote, &error),
+        Err(error) => {
+            if matches!(error, NotServed::Refused(_)) {
+                permit.count_refused();
+            }
+            log_refused(&acceptor, remote, &error);
+        }
     }
 }
 
@@ -108,7 +138,7 @@ enum NotServed {
 }
 
 /// At debug level: clients cause these at will.
-fn refused(acceptor: &Acceptor, remote: Remote, error: &dyn std::error::Error) {
+fn log_refused(acceptor: &Acceptor, remote: Remote, error: &dyn std::error::Error) {
     let cause = error.source().map(tracing::field::display);
     tracing::debug!(listener = %acceptor.listener, %remote, %error, cause, "connection closed");
 }
