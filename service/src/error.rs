@@ -64,6 +64,12 @@ pub enum ServiceError {
         /// Why.
         source: crate::http::assets::FolderError,
     },
+    /// A part of the service ended although nobody asked it to; the log says why.
+    #[error("{what} crashed")]
+    Crashed {
+        /// Which part.
+        what: &'static str,
+    },
     /// The embedded files cannot be compressed.
     #[error("cannot compress the embedded files")]
     Compress(#[source] std::io::Error),

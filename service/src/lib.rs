@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use accept::{BoundAddress, ConnectionLimits};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::clock::{Clock, Rng};
 use crate::http::assets::Assets;
@@ -73,7 +74,7 @@ impl Service {
     /// Serves until `stop`, then lets requests in flight finish (at most 30 s) and Synapse hear of what they did (at most 10 s more).
     ///
     /// # Errors
-    /// When a listener cannot begin to serve: a folder of assets that cannot be read.
+    /// When a listener cannot begin to serve (a folder of assets that cannot be read), or a part of the service crashes.
     pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
         let Self { state, sockets } = self;
         let embedded = Arc::new(Assets::embedded().await.map_err(ServiceError::Compress)?);
@@ -90,16 +91,17 @@ impl Service {
         };
         // The outbox goes on until the last request is done, which may have written something into it.
         let (drained, stop_behind) = watch::channel(false);
-        let housekeeping = tokio::spawn(housekeeping::run(state.clone(), stop_behind.clone()));
-        let outbox = tokio::spawn(outbox::run(state.clone(), stop_behind));
-        let served = listener::serve(sockets, &shared, &limits, &stop).await;
+        let mut behind = JoinSet::new();
+        behind.spawn(housekeeping::run(state.clone(), stop_behind.clone()));
+        behind.spawn(outbox::run(state.clone(), stop_behind));
+        let served = tokio::select! {
+            served = listener::serve(sockets, &shared, &limits, &stop) => served,
+            // Neither ends before it is told to.
+            _ = behind.join_next() => Err(ServiceError::Crashed { what: "a background task" }),
+        };
         drained.send_replace(true);
         // Both end by themselves within their own deadlines.
-        for ended in [outbox.await, housekeeping.await] {
-            if let Err(error) = ended {
-                tracing::error!(error = &error as &dyn std::error::Error, "a background task failed");
-            }
-        }
+        while behind.join_next().await.is_some() {}
         // SQLite folds its log into the file; nothing is lost when that takes too long.
         let _ = tokio::time::timeout(CLOSING, state.storage.close()).await;
         served

@@ -78,7 +78,7 @@ impl Sockets {
 /// Serves until `stop`, then drains: at most 30 s.
 ///
 /// # Errors
-/// When a folder of assets cannot be read or a socket cannot be used; nothing is served then.
+/// When a folder of assets cannot be read or a socket cannot be used: nothing is served then. When a listener ends unasked.
 pub(crate) async fn serve(
     all: Vec<Sockets>,
     shared: &Shared,
@@ -121,7 +121,13 @@ pub(crate) async fn serve(
             loops.spawn(accept::serve(socket, acceptor.clone(), limits.clone(), stop.clone(), DRAIN, handle));
         }
     }
-    while loops.join_next().await.is_some() {}
+    while let Some(ended) = loops.join_next().await {
+        // Nobody left who could ask is asking, too.
+        let asked = *stop.borrow() || stop.has_changed().is_err();
+        if ended.is_err() || !asked {
+            return Err(ServiceError::Crashed { what: "a listener" });
+        }
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tracing::{info, warn};
+use tracing::{debug, warn};
 use tracing_subscriber::EnvFilter;
 
 /// Environment variable that holds a filter when `--log` is not given.
@@ -63,7 +63,7 @@ pub fn stop_signal() -> io::Result<watch::Receiver<bool>> {
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
         let first = either(&mut terminate, &mut interrupt).await;
-        info!(signal = first, "stopping: requests in flight are finished, a second signal ends it at once");
+        debug!(signal = first, "asked to stop");
         sender.send_replace(true);
         let second = either(&mut terminate, &mut interrupt).await;
         warn!(signal = second, "second signal: ended at once");
