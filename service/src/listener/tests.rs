@@ -14,6 +14,7 @@ use crate::fixture::Fixture;
 
 mod client;
 mod life;
+mod tls;
 mod urls;
 
 /// A service that serves.

@@ -151,6 +151,26 @@ async fn a_job_of_a_process_that_died_is_taken_over_when_its_lease_ends() {
 }
 
 #[tokio::test]
+async fn processes_that_claim_at_the_same_time_share_the_jobs() {
+    let scene = Scene::new().await;
+    for number in 0..20 {
+        let user = scene.fixture.user(&format!("user{number}")).await;
+        scene.enqueue(&[Job::ProvisionUser { user }]).await;
+    }
+    let mut claims = JoinSet::new();
+    for _ in 0..4 {
+        let state = scene.state().clone();
+        claims.spawn(async move { claim(&state, 6).await.expect("claimed") });
+    }
+    let mut keys: Vec<String> = claims.join_all().await.into_iter().flatten().map(|job| job.key).collect();
+    keys.extend(claim(scene.state(), 20).await.expect("claimed").into_iter().map(|job| job.key));
+    assert_eq!(keys.len(), 20, "none is left out");
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 20, "none is claimed twice");
+}
+
+#[tokio::test]
 async fn what_can_never_succeed_is_given_up_and_what_is_unknown_needs_no_deletion() {
     let scene = Scene::new().await;
     scene.synapse.will_answer(404, r#"{"errcode":"M_NOT_FOUND","error":"x"}"#);
