@@ -18,7 +18,6 @@ use url::Url;
 use crate::{Bind, Certificate, Secret};
 
 pub(crate) use mas::unused_sections;
-pub(crate) use passwords::ALGORITHMS;
 pub(crate) use read::{read, take_unserved};
 
 /// The bundled authentication service.

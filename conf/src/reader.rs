@@ -228,7 +228,7 @@ impl<'a> Item<'a> {
     /// A whole number within bounds.
     pub(crate) fn whole<T>(&self, least: T, most: T) -> Option<T>
     where
-        T: FromStr + PartialOrd + Display,
+        T: FromStr + PartialOrd + Display + Copy,
     {
         let wanted = format!("a whole number from {least} to {most}");
         let Some(text) = self.as_text() else { return self.wrong(&wanted) };

@@ -18,7 +18,7 @@ pub(crate) use read::{ReadSite, read_sites};
 /// One entry of `edge.sites`.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// Label in logs: the first host as written.
+    /// Label in logs; by default the first host.
     pub name: String,
     /// Hosts it answers for, at least one.
     pub hosts: Vec<HostPattern>,

@@ -141,6 +141,7 @@ pub(crate) fn merge(base: &mut Node, over: Node) {
 
 /// YAML text of a value made by us.
 pub(crate) fn print(value: &Yaml) -> String {
+    // Fails only for values that we never make (tags, keys that are not text).
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
@@ -175,7 +176,7 @@ fn is_secret_key(key: &str) -> bool {
 }
 
 /// `scheme://user:password@` → `scheme://user:<redacted>@`
-fn conceal_password_in_uri(line: &str) -> String {
+pub(crate) fn conceal_password_in_uri(line: &str) -> String {
     let Some(scheme) = line.find("://") else { return line.to_owned() };
     let start = scheme + 3;
     let authority = line[start..].find(['/', ' ', '"', '\'']).map_or(line.len(), |end| start + end);

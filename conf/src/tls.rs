@@ -68,12 +68,11 @@ impl Certificate {
         let key = read_key(&key_item, key_file.as_deref());
         let (chain, key) = (chain?, key?);
         let names = read_leaf(&chain_item, chain.first()?)?;
-        let signing = match any_supported_type(&key) {
-            Ok(signing) => signing,
-            Err(_) => {
-                key_item.error("this kind of private key is not supported, make an ECDSA (P-256) or RSA (2048 bits or more) key");
-                return None;
-            }
+        let Ok(signing) = any_supported_type(&key) else {
+            key_item.error(
+                "this kind of private key is not supported, make an ECDSA (P-256) or RSA (2048 bits or more) key",
+            );
+            return None;
         };
         let certified = CertifiedKey::new(chain, signing);
         if certified.keys_match().is_err() {

@@ -97,7 +97,7 @@ fn read_parameters(section: &mut Section<'_>, algorithm: HashAlgorithm) -> Optio
 const ARGON2ID: HashAlgorithm = HashAlgorithm::Argon2id { memory_kib: 19_456, iterations: 2, parallelism: 1 };
 
 /// The words for [`HashAlgorithm`], with the default parameters.
-pub(crate) const ALGORITHMS: [(&str, HashAlgorithm); 3] = [
+const ALGORITHMS: [(&str, HashAlgorithm); 3] = [
     ("argon2id", ARGON2ID),
     ("bcrypt", HashAlgorithm::Bcrypt { cost: 12 }),
     ("pbkdf2", HashAlgorithm::Pbkdf2 { iterations: 600_000 }),

@@ -33,6 +33,7 @@ pub(crate) fn read_sites(
 
 fn read_site(item: &Item<'_>, upstreams: &Upstreams, listeners: &[(String, Span)]) -> Option<ReadSite> {
     let mut section = item.section()?;
+    let name = section.take("name").map_or(Some(None), |item| item.filled_text().map(Some));
     let hosts = section.require("hosts", "list the names it answers for, or [_] for every other name");
     let hosts = hosts.and_then(|item| read_hosts(&item));
     let served_on =
@@ -56,7 +57,7 @@ fn read_site(item: &Item<'_>, upstreams: &Upstreams, listeners: &[(String, Span)
     ]);
     section.finish();
     let (hosts, host_spans): (Vec<HostPattern>, Vec<Span>) = hosts?.into_iter().unzip();
-    let name = hosts.first()?.to_string();
+    let name = name?.map_or_else(|| hosts.first().map(ToString::to_string), |name| Some(name.to_owned()))?;
     let site = Site { name, hosts, listeners: served_on?, routes: routes? };
     Some(ReadSite { site, host_spans, path: item.path.clone() })
 }
