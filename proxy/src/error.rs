@@ -1,7 +1,9 @@
 //! What can go wrong with a request, and what its client is told: one table from [`Fault`] to status, code and text.
 //! It sends nothing; see `answer`.
 
-use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
+};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::{Error, ErrorSource, ErrorType};
@@ -201,9 +203,9 @@ pub(crate) fn answer(fault: Fault, path: &[u8]) -> Option<FaultAnswer> {
 
 /// Whether the client of this path expects Matrix errors (client-server API §"Standard error response").
 fn speaks_matrix(path: &[u8]) -> bool {
-    [b"/_matrix".as_slice(), b"/_synapse"]
-        .iter()
-        .any(|prefix| path.strip_prefix(*prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?'))))
+    [b"/_matrix".as_slice(), b"/_synapse"].iter().any(|prefix| {
+        path.strip_prefix(*prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?')))
+    })
 }
 
 fn errcode(status: StatusCode) -> &'static str {
@@ -274,7 +276,12 @@ mod tests {
         check(Fault::NoRoute, "/_matrix/nothing", 404, r#""errcode":"M_UNRECOGNIZED""#);
         check(Fault::AmbiguousPath, "/_synapse/x", 400, r#""errcode":"M_UNRECOGNIZED""#);
         check(Fault::BodyTooLarge, "/_matrix/media/v3/upload?x", 413, r#""errcode":"M_TOO_LARGE""#);
-        check(Fault::UpstreamUnreachable, "/_matrix?x", 502, r#"{"errcode":"M_UNKNOWN","error":"The server behind"#);
+        check(
+            Fault::UpstreamUnreachable,
+            "/_matrix?x",
+            502,
+            r#"{"errcode":"M_UNKNOWN","error":"The server behind"#,
+        );
         check(Fault::UpstreamTimeout, "/_matrix/client", 504, "did not answer in time");
     }
 

@@ -175,7 +175,9 @@ fn host_of(authority: &str) -> Option<&str> {
     };
     match port.strip_prefix(':') {
         None if port.is_empty() => Some(host),
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse::<u16>().ok().map(|_| host),
+        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            digits.parse::<u16>().ok().map(|_| host)
+        }
         _ => None,
     }
 }
@@ -220,7 +222,8 @@ fn length_of(value: &[u8]) -> Result<u64, Fault> {
 /// Whether a line of the raw head begins with `name:`, in any case.
 fn has_field(raw: &[u8], name: &[u8]) -> bool {
     raw.split(|&byte| byte == b'\n').any(|line| {
-        line.get(name.len()) == Some(&b':') && line.get(..name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name))
+        line.get(name.len()) == Some(&b':')
+            && line.get(..name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name))
     })
 }
 
@@ -251,7 +254,11 @@ mod tests {
         map
     }
 
-    fn check_with(method: &str, target: &str, fields: &[(&str, &str)]) -> Result<(String, String, Body), Fault> {
+    fn check_with(
+        method: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> Result<(String, String, Body), Fault> {
         let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let raw = format!("{method} {target} HTTP/1.1\r\n{lines}\r\n");
         let mut map = headers(fields);
@@ -269,7 +276,8 @@ mod tests {
             raw: raw.as_bytes(),
             max_head_size: 1024,
         };
-        admit(&head).map(|admitted| (admitted.host.to_owned(), admitted.path_and_query.to_owned(), admitted.body))
+        admit(&head)
+            .map(|admitted| (admitted.host.to_owned(), admitted.path_and_query.to_owned(), admitted.body))
     }
 
     fn check(target: &str, fields: &[(&str, &str)]) -> Result<(String, String, Body), Fault> {
@@ -283,7 +291,10 @@ mod tests {
         let passed = |body| Ok(("example.com".to_owned(), "/a%2Fb?x=%zz".to_owned(), body));
         assert_eq!(check("/a%2Fb?x=%zz", &[HOST_FIELD]), passed(Body::Unsaid));
         assert_eq!(check("/a%2Fb?x=%zz", &[HOST_FIELD, ("content-length", "007")]), passed(Body::Length(7)));
-        assert_eq!(check("/a%2Fb?x=%zz", &[HOST_FIELD, ("transfer-encoding", "Chunked")]), passed(Body::Chunked));
+        assert_eq!(
+            check("/a%2Fb?x=%zz", &[HOST_FIELD, ("transfer-encoding", "Chunked")]),
+            passed(Body::Chunked)
+        );
         assert_eq!(check("/a%2Fb?x=%zz", &[HOST_FIELD, ("Expect", "100-Continue")]), passed(Body::Unsaid));
     }
 

@@ -77,8 +77,8 @@ pub(crate) struct Origin<'a> {
     pub(crate) remote: Remote,
     /// Whether the client spoke TLS to us.
     pub(crate) is_tls: bool,
-    /// Host and port as received.
-    pub(crate) host: &'a str,
+    /// Host and port as received; `None` only for what the gate refuses.
+    pub(crate) host: Option<&'a HeaderValue>,
     /// How `X-Forwarded-For` is written.
     pub(crate) forwarded_for: ForwardedFor,
 }
@@ -98,10 +98,11 @@ pub(crate) fn to_upstream(fields: &mut impl Fields, origin: &Origin<'_>) {
     }
     let proto = if origin.is_tls { "https" } else { "http" };
     fields.set("X-Forwarded-Proto", HeaderValue::from_static(proto));
-    if let Ok(value) = HeaderValue::from_str(origin.host) {
-        fields.set("X-Forwarded-Host", value);
+    let host = origin.host.and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if let Some(value) = origin.host {
+        fields.set("X-Forwarded-Host", value.clone());
     }
-    if let Ok(value) = HeaderValue::from_str(&forwarded(origin.client, origin.host, proto)) {
+    if let Ok(value) = HeaderValue::from_str(&forwarded(origin.client, host, proto)) {
         fields.set("Forwarded", value);
     }
 }
@@ -152,7 +153,8 @@ fn forwarded(client: ClientAddress, host: &str, proto: &str) -> String {
         Some(IpAddr::V6(ip)) => write!(element, "for=\"[{ip}]\""),
         None => write!(element, "for=unknown"),
     };
-    let is_token = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    let is_token =
+        host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
     let _ = if is_token {
         write!(element, ";host={host};proto={proto}")
     } else {
@@ -198,7 +200,10 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
         || *name == UPGRADE
         || *name == PROXY_AUTHORIZATION
         || *name == PROXY_AUTHENTICATE
-        || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "http2-settings" | "proxy-authentication-info")
+        || matches!(
+            name.as_str(),
+            "keep-alive" | "proxy-connection" | "http2-settings" | "proxy-authentication-info"
+        )
 }
 
 /// Fields with which a client could say who it is, or what it asks for, past us. A name with `_` is dropped because
@@ -207,7 +212,11 @@ fn is_forgeable(name: &HeaderName) -> bool {
     let name = name.as_str();
     match name.as_bytes().first() {
         Some(b'x') if name.starts_with("x-forwarded") => true,
-        Some(b'x') if matches!(name, "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "x-remote-addr") => true,
+        Some(b'x')
+            if matches!(name, "x-real-ip" | "x-client-ip" | "x-cluster-client-ip" | "x-remote-addr") =>
+        {
+            true
+        }
         Some(b'x') if matches!(name, "x-original-url" | "x-rewrite-url" | "x-original-forwarded-for") => true,
         Some(b'f') if name == "forwarded" => true,
         Some(b't') if name == "true-client-ip" => true,
@@ -232,12 +241,14 @@ mod tests {
     }
 
     fn text(map: &HeaderMap) -> String {
-        let mut lines: Vec<_> = map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+        let mut lines: Vec<_> =
+            map.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
         lines.sort();
         lines.join("\n")
     }
 
-    fn origin<'a>(client: &str, host: &'a str, forwarded_for: ForwardedFor) -> Origin<'a> {
+    fn origin(client: &str, host: &'static str, forwarded_for: ForwardedFor) -> Origin<'static> {
+        let host = Some(&*Box::leak(Box::new(HeaderValue::from_static(host))));
         let remote = Remote::from(std::net::SocketAddr::new("192.0.2.9".parse().unwrap(), 4711));
         let client = client.parse::<IpAddr>().map_or(ClientAddress::UNKNOWN, ClientAddress::from);
         Origin { client, remote, is_tls: true, host, forwarded_for }
@@ -294,8 +305,10 @@ mod tests {
              x-forwarded-host: a
              forwarded: for=unknown;host=a;proto=https",
         );
-        assert_eq!(forwarded("2001:db8::7".parse::<IpAddr>().unwrap().into(), "a", "http"),
-            "for=\"[2001:db8::7]\";host=a;proto=http");
+        assert_eq!(
+            forwarded("2001:db8::7".parse::<IpAddr>().unwrap().into(), "a", "http"),
+            "for=\"[2001:db8::7]\";host=a;proto=http"
+        );
     }
 
     #[test]

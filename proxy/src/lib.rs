@@ -1,6 +1,21 @@
 #![doc = include_str!("../README.md")]
 
+mod access_log;
+mod admin;
+mod answer;
+mod context;
 mod edge;
+mod error;
 pub mod files;
+mod gate;
+mod headers;
+mod limits;
+mod listener;
+mod metrics;
+mod path;
+mod phases;
+mod route;
+mod upstream;
+mod worker;
 
 pub use edge::{Edge, EdgeError};

@@ -27,6 +27,11 @@ impl BodyMeter {
         }
     }
 
+    /// The body is read again from its start: the request is tried on another connection.
+    pub(crate) fn restart(&mut self) {
+        self.seen = 0;
+    }
+
     /// Counts bytes that came.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use conf::{HostPattern, Matcher, Route, Site};
+use conf::{Action, HostPattern, Matcher, Route, Site};
 use http::Method;
 use ipnet::IpNet;
 
@@ -19,6 +19,8 @@ pub(crate) struct Router {
     sites: Vec<Site>,
     /// One table per listener, in the order of the configuration.
     hosts: Vec<HostTable>,
+    /// Of each route of each site, the upstream as an index.
+    upstreams: Vec<Vec<Option<usize>>>,
 }
 
 /// A route of a site, as indices into the router.
@@ -40,8 +42,15 @@ impl Router {
     /// The router of a configuration.
     pub(crate) fn new(edge: &conf::Edge) -> Self {
         let sites = edge.sites.clone();
+        let of_route = |route: &Route| match &route.action {
+            Action::Upstream(upstream) => {
+                edge.upstreams.iter().position(|known| Arc::ptr_eq(known, upstream) || known == upstream)
+            }
+            Action::Static(_) | Action::Respond(_) | Action::Redirect { .. } | Action::Deny(_) => None,
+        };
+        let upstreams = sites.iter().map(|site| site.routes.iter().map(of_route).collect()).collect();
         let hosts = edge.listeners.iter().map(|listener| HostTable::new(&sites, &listener.name)).collect();
-        Self { sites, hosts }
+        Self { sites, hosts, upstreams }
     }
 
     /// The site for a host as received (any case, no port), on the listener with this index.
@@ -66,6 +75,11 @@ impl Router {
         chosen.map(|route| RouteId { site, route }).ok_or(Fault::NoRoute)
     }
 
+    /// Index of the upstream a route forwards to, among `edge.upstreams`.
+    pub(crate) fn upstream(&self, id: RouteId) -> Option<usize> {
+        *self.upstreams.get(id.site)?.get(id.route)?
+    }
+
     /// The route behind an id of this router.
     pub(crate) fn get(&self, id: RouteId) -> Option<&Route> {
         self.sites.get(id.site)?.routes.get(id.route)
@@ -83,21 +97,11 @@ impl Router {
 /// # Errors
 /// [`Fault::NotAllowed`].
 pub(crate) fn check_client(route: &Route, client: Option<IpAddr>) -> Result<(), Fault> {
-    let is_allowed = |networks: &Vec<IpNet>| client.is_some_and(|ip| networks.iter().any(|net| net.contains(&ip)));
+    let is_allowed =
+        |networks: &Vec<IpNet>| client.is_some_and(|ip| networks.iter().any(|net| net.contains(&ip)));
     match &route.allow {
         Some(networks) if !is_allowed(networks) => Err(Fault::NotAllowed),
         Some(_) | None => Ok(()),
-    }
-}
-
-/// The upstream a route forwards to.
-pub(crate) fn upstream_of(route: &Route) -> Option<&Arc<conf::Upstream>> {
-    match &route.action {
-        conf::Action::Upstream(upstream) => Some(upstream),
-        conf::Action::Static(_)
-        | conf::Action::Respond(_)
-        | conf::Action::Redirect { .. }
-        | conf::Action::Deny(_) => None,
     }
 }
 
@@ -154,7 +158,9 @@ impl HostTable {
         if self.wildcard.is_empty() {
             return None;
         }
-        name.match_indices('.').filter(|(at, _)| *at > 0).find_map(|(at, _)| self.wildcard.get(name.get(at + 1..)?))
+        name.match_indices('.')
+            .filter(|(at, _)| *at > 0)
+            .find_map(|(at, _)| self.wildcard.get(name.get(at + 1..)?))
     }
 }
 
@@ -163,7 +169,7 @@ const MAX_HOST: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use conf::{Action, Respond};
+    use conf::Respond;
     use http::{HeaderMap, StatusCode};
     use regex::Regex;
 
@@ -187,7 +193,11 @@ mod tests {
     }
 
     fn router(sites: Vec<Site>) -> Router {
-        Router { hosts: vec![HostTable::new(&sites, "https"), HostTable::new(&sites, "http")], sites }
+        Router {
+            hosts: vec![HostTable::new(&sites, "https"), HostTable::new(&sites, "http")],
+            upstreams: Vec::new(),
+            sites,
+        }
     }
 
     fn matrix() -> Router {
@@ -203,44 +213,44 @@ mod tests {
         )])
     }
 
-    fn check(method: Method, path: &str, expected: Result<&str, Fault>) {
+    fn check(method: &Method, path: &str, expected: Result<&str, Fault>) {
         let router = matrix();
-        let found = router.route(0, &method, &readings(path).unwrap());
+        let found = router.route(0, method, &readings(path).unwrap());
         let name = found.map(|id| router.get(id).unwrap().name.clone());
         assert_eq!(name.as_deref().map_err(|fault| *fault), expected, "{path}");
     }
 
     #[test]
     fn first_match_wins() {
-        check(Method::GET, "/_matrix/client/v3/login", Ok("login"));
-        check(Method::GET, "/_matrix/client/v3/%6Cogin/sso", Ok("login"));
-        check(Method::GET, "/_matrix/client/v3/rooms/!r/state/login", Ok("synapse"));
-        check(Method::GET, "/_matrix/media/v3/download/example.com/login.png", Ok("synapse"));
-        check(Method::GET, "/_synapse/mas/provision_user", Ok("mas"));
-        check(Method::GET, "/other", Err(Fault::NoRoute));
+        check(&Method::GET, "/_matrix/client/v3/login", Ok("login"));
+        check(&Method::GET, "/_matrix/client/v3/%6Cogin/sso", Ok("login"));
+        check(&Method::GET, "/_matrix/client/v3/rooms/!r/state/login", Ok("synapse"));
+        check(&Method::GET, "/_matrix/media/v3/download/example.com/login.png", Ok("synapse"));
+        check(&Method::GET, "/_synapse/mas/provision_user", Ok("mas"));
+        check(&Method::GET, "/other", Err(Fault::NoRoute));
     }
 
     #[test]
     fn method_is_part_of_the_match() {
-        check(Method::POST, "/only", Ok("post"));
-        check(Method::GET, "/only", Err(Fault::NoRoute));
+        check(&Method::POST, "/only", Ok("post"));
+        check(&Method::GET, "/only", Err(Fault::NoRoute));
     }
 
     #[test]
     fn paths_that_could_change_the_route_are_refused() {
-        check(Method::GET, "/_matrix/../_synapse/mas/x", Err(Fault::AmbiguousPath));
-        check(Method::GET, "/_matrix/%2e%2e/_synapse/mas/x", Err(Fault::AmbiguousPath));
-        check(Method::GET, "/_synapse/mas/../../_matrix/x", Err(Fault::AmbiguousPath));
-        check(Method::GET, "/_synapse%2Fmas/x", Err(Fault::AmbiguousPath));
-        check(Method::GET, "/_matrix/client/v3%2flogin", Err(Fault::AmbiguousPath));
-        check(Method::GET, "/_matrix/client/v3/x%2F..%2F..%2Fv3/login", Err(Fault::AmbiguousPath));
+        check(&Method::GET, "/_matrix/../_synapse/mas/x", Err(Fault::AmbiguousPath));
+        check(&Method::GET, "/_matrix/%2e%2e/_synapse/mas/x", Err(Fault::AmbiguousPath));
+        check(&Method::GET, "/_synapse/mas/../../_matrix/x", Err(Fault::AmbiguousPath));
+        check(&Method::GET, "/_synapse%2Fmas/x", Err(Fault::AmbiguousPath));
+        check(&Method::GET, "/_matrix/client/v3%2flogin", Err(Fault::AmbiguousPath));
+        check(&Method::GET, "/_matrix/client/v3/x%2F..%2F..%2Fv3/login", Err(Fault::AmbiguousPath));
     }
 
     #[test]
     fn encoded_separators_that_change_nothing_pass() {
-        check(Method::GET, "/_matrix/client/v3/directory/room/%23a%2Fb:example.com", Ok("synapse"));
-        check(Method::GET, "/_matrix/client/v3/./versions", Ok("synapse"));
-        check(Method::GET, "/_matrix/federation/v1/x/%5Cy", Ok("synapse"));
+        check(&Method::GET, "/_matrix/client/v3/directory/room/%23a%2Fb:example.com", Ok("synapse"));
+        check(&Method::GET, "/_matrix/client/v3/./versions", Ok("synapse"));
+        check(&Method::GET, "/_matrix/federation/v1/x/%5Cy", Ok("synapse"));
     }
 
     #[test]

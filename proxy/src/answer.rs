@@ -1,0 +1,106 @@
+//! Sends answers of our own: faults, fixed answers, redirects, files. What is sent is decided elsewhere.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use pingora::{Error, ErrorType, OrErr as _, Result};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+use crate::error::{self, Fault};
+use crate::files::FileAnswer;
+use crate::listener::ClientConnection;
+
+/// Tells the client what went wrong, unless an answer has begun or nobody is left; the status that was sent.
+pub(crate) async fn fault(session: &mut Session, fault: Fault) -> Result<Option<StatusCode>> {
+    let has_begun = session.response_written().is_some_and(|header| {
+        !header.status.is_informational() || header.status == StatusCode::SWITCHING_PROTOCOLS
+    });
+    if has_begun {
+        return Ok(None);
+    }
+    let Some(answer) = error::answer(fault, session.req_header().raw_path()) else { return Ok(None) };
+    whole(session, answer.status, &answer.headers, Bytes::from(answer.body)).await?;
+    Ok(Some(answer.status))
+}
+
+/// Sends the client elsewhere.
+pub(crate) async fn redirect(session: &mut Session, status: StatusCode, location: &str) -> Result<()> {
+    let mut headers = HeaderMap::with_capacity(1);
+    if let Ok(location) = HeaderValue::from_str(location) {
+        headers.insert(LOCATION, location);
+    }
+    whole(session, status, &headers, Bytes::new()).await
+}
+
+/// Sends an answer that is in memory.
+pub(crate) async fn whole(
+    session: &mut Session,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<()> {
+    let mut header = head(status, headers)?;
+    let may_have_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if may_have_body {
+        header.insert_header(CONTENT_LENGTH, body.len())?;
+    }
+    let sends_body = may_have_body && !body.is_empty() && session.req_header().method != Method::HEAD;
+    session.write_response_header(Box::new(header), !sends_body).await?;
+    if sends_body {
+        session.write_response_body(Some(body), true).await?;
+    }
+    take_rest(session).await;
+    Ok(())
+}
+
+/// Sends a file, or says why there is none.
+pub(crate) async fn file(session: &mut Session, mut file: FileAnswer) -> Result<()> {
+    if file.status.is_client_error() || file.status.is_server_error() {
+        let told = error::answer(Fault::File(file.status), session.req_header().raw_path());
+        let Some(mut told) = told else { return Ok(()) };
+        // `Allow` and `Content-Range` say what would have been possible.
+        told.headers.extend(file.headers);
+        return whole(session, told.status, &told.headers, Bytes::from(told.body)).await;
+    }
+    let header = head(file.status, &file.headers)?;
+    session.write_response_header(Box::new(header), false).await?;
+    while let Some(chunk) = file.body.next_chunk().await.or_err(ErrorType::FileReadError, "reading a file")? {
+        session.write_response_body(Some(chunk), false).await?;
+    }
+    take_rest(session).await;
+    Ok(())
+}
+
+fn head(status: StatusCode, headers: &HeaderMap) -> Result<ResponseHeader> {
+    let mut header = ResponseHeader::build_no_case(status, Some(headers.len() + 4))?;
+    for (name, value) in headers.iter().filter(|(name, _)| **name != TRANSFER_ENCODING) {
+        header.append_header(name, value.clone())?;
+    }
+    Ok(header)
+}
+
+/// An answer to a request whose body is still coming. Over HTTP/1 the connection ends, gently. Over HTTP/2 the rest
+/// is read for a while: some clients take a stream that ends early for an error and don't show the answer.
+async fn take_rest(session: &mut Session) {
+    if session.is_body_done() {
+        return;
+    }
+    if session.is_http2() {
+        session.set_total_drain_timeout(Some(REST));
+        // Whatever comes of it, the answer has been sent.
+        let _ = session.drain_request_body().await;
+    } else if let Some(connection) = ClientConnection::of(session) {
+        connection.linger();
+    }
+}
+
+/// An error of ours that ends a request; the fault is in the context.
+pub(crate) fn failed(context: &'static str) -> Box<Error> {
+    Error::explain(ErrorType::InternalError, context).into_in()
+}
+
+/// As long as a client over HTTP/1 is listened to when it is refused.
+const REST: Duration = Duration::from_secs(2);

@@ -1,0 +1,55 @@
+//! What one request has learnt so far. Every trust decision is in here once; nobody reads a header for it again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use accept::ClientAddress;
+
+use crate::error::Fault;
+use crate::limits::BodyMeter;
+use crate::listener::ClientConnection;
+use crate::route::RouteId;
+use crate::upstream::Tries;
+
+/// State of a request, from its head to its line in the access log.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Unique within the process, and unlikely to come again.
+    pub(crate) id: u64,
+    pub(crate) started: Instant,
+    /// Set first; `None` only if Pingora lost it.
+    pub(crate) connection: Option<Arc<ClientConnection>>,
+    /// Who asked, after all trust rules.
+    pub(crate) client: ClientAddress,
+    pub(crate) site: Option<usize>,
+    pub(crate) route: Option<RouteId>,
+    /// Index among `edge.upstreams`.
+    pub(crate) upstream: Option<usize>,
+    pub(crate) tries: Tries,
+    pub(crate) meter: BodyMeter,
+    pub(crate) upstream_started: Option<Instant>,
+    /// Until the head of the upstream's answer.
+    pub(crate) upstream_time: Option<Duration>,
+    /// What went wrong; the last word on it.
+    pub(crate) fault: Option<Fault>,
+}
+
+impl Context {
+    /// A request of which nothing is known.
+    pub(crate) fn new(id: u64) -> Self {
+        Self {
+            id,
+            started: Instant::now(),
+            connection: None,
+            client: ClientAddress::UNKNOWN,
+            site: None,
+            route: None,
+            upstream: None,
+            tries: Tries::default(),
+            meter: BodyMeter::new(0),
+            upstream_started: None,
+            upstream_time: None,
+            fault: None,
+        }
+    }
+}

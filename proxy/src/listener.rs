@@ -1,0 +1,154 @@
+//! Hands accepted connections to Pingora: the only bridge to its stream types. What Pingora does not do for a
+//! connection is done here: one deadline for a whole head, an idle deadline, a limit on the head's size, a deadline
+//! for writes, and a close that lets the client read the last answer. It decides nothing about requests.
+
+mod close;
+mod deadline;
+mod io;
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use accept::Connection;
+use pingora::connectors::l4::Connect;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora_http::ResponseHeader;
+
+pub(crate) use close::close;
+pub(crate) use io::EdgeIo;
+use io::Remains;
+
+/// Deadlines and sizes of a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IoLimits {
+    /// Without a request.
+    pub(crate) idle: Duration,
+    /// A whole head, from its first byte.
+    pub(crate) header: Duration,
+    /// Between two writes.
+    pub(crate) send: Duration,
+    /// Bytes of a head.
+    pub(crate) max_head_size: usize,
+}
+
+impl IoLimits {
+    /// Those of a configuration.
+    pub(crate) fn new(edge: &conf::Edge) -> Self {
+        Self {
+            idle: edge.timeouts.idle,
+            header: edge.timeouts.header,
+            send: edge.timeouts.send,
+            max_head_size: usize::try_from(edge.limits.max_header_size.0).unwrap_or(usize::MAX),
+        }
+    }
+}
+
+/// A client's connection: the facts, and what its stream and its requests tell each other.
+pub(crate) struct ClientConnection {
+    /// What `accept` found out.
+    pub(crate) facts: Connection,
+    /// Index of the listener in the configuration.
+    pub(crate) listener: usize,
+    /// HTTP/2 was agreed on.
+    pub(crate) is_h2: bool,
+    /// How the connection introduces itself to upstreams that want a PROXY header, version 1 and version 2; made when
+    /// first needed.
+    pub(crate) introductions: [OnceLock<Arc<dyn Connect + Send + Sync>>; 2],
+    phase: AtomicU8,
+    /// Bytes of the client are still under way: discard them before the socket is closed.
+    lingers: AtomicBool,
+    /// Status with which the stream itself refused a head; 0 for none.
+    refusal: AtomicU16,
+    /// The stream when Pingora is done with it.
+    remains: Mutex<Option<Remains>>,
+}
+
+/// What an HTTP/1 connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for a request.
+    Idle,
+    /// In the middle of a head.
+    Head,
+    /// A request is served; its body and its answer have deadlines elsewhere.
+    Busy,
+}
+
+impl ClientConnection {
+    /// A connection on the listener with this index.
+    pub(crate) fn new(facts: Connection, listener: usize) -> Self {
+        let is_h2 = facts.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
+        Self {
+            facts,
+            listener,
+            is_h2,
+            introductions: [OnceLock::new(), OnceLock::new()],
+            phase: AtomicU8::new(Phase::Idle as u8),
+            lingers: AtomicBool::new(false),
+            refusal: AtomicU16::new(0),
+            remains: Mutex::new(None),
+        }
+    }
+
+    /// The connection behind a Pingora session.
+    pub(crate) fn of(session: &pingora_proxy::Session) -> Option<&Arc<Self>> {
+        session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>()
+    }
+
+    /// A head is complete: its deadline ends.
+    pub(crate) fn request_begins(&self) {
+        self.set_phase(Phase::Busy);
+    }
+
+    /// The answer is complete: the next request is waited for. Over HTTP/2 there may be others, and Pingora counts.
+    pub(crate) fn request_ends(&self) {
+        if !self.is_h2 {
+            self.set_phase(Phase::Idle);
+        }
+    }
+
+    /// The client is sending what nobody will read: take it anyway for a while when closing, or its system may throw
+    /// our answer away (RFC 9112 §9.6).
+    pub(crate) fn linger(&self) {
+        self.lingers.store(true, Ordering::Relaxed);
+    }
+
+    /// Status with which a head was refused before it became a request.
+    pub(crate) fn refusal(&self) -> Option<u16> {
+        Some(self.refusal.load(Ordering::Relaxed)).filter(|status| *status != 0)
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Busy,
+        }
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn leave(&self, remains: Remains) {
+        *self.remains.lock().unwrap_or_else(PoisonError::into_inner) = Some(remains);
+    }
+
+    fn take_remains(&self) -> Option<Remains> {
+        self.remains.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Pingora's place for facts about a connection that came through a proxy; ours has room for all of them.
+    fn digest(self: &Arc<Self>) -> Option<Arc<ProxyDigest>> {
+        let response = ResponseHeader::build_no_case(200, Some(0)).ok()?;
+        Some(Arc::new(ProxyDigest::new(Box::new(response), Some(Box::new(self.clone())))))
+    }
+}
+
+impl fmt::Debug for ClientConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientConnection").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,402 @@
+//! The way of a request through the edge, as the phases of Pingora's proxy: one short method each. The order of the
+//! decisions is the list in [`Phases::plan`].
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use accept::Remote;
+use async_trait::async_trait;
+use bytes::Bytes;
+use conf::{Action, ProxyVersion};
+use http::header::{HOST, REFERER, USER_AGENT};
+use http::{HeaderValue, StatusCode};
+use pingora::modules::http::HttpModules;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+use crate::access_log::{Entry, LogHandle};
+use crate::context::Context;
+use crate::error::{Fault, Side};
+use crate::gate::{self, Admitted, Head};
+use crate::headers::{self, Origin};
+use crate::limits::BodyMeter;
+use crate::listener::ClientConnection;
+use crate::metrics::Counters;
+use crate::route::{self, RouteId, Router};
+use crate::upstream::{self, Identity, Upstream};
+use crate::{answer, files, path};
+
+/// What a worker needs for its requests.
+#[derive(Debug)]
+pub(crate) struct Phases {
+    pub(crate) config: Arc<conf::Edge>,
+    pub(crate) router: Router,
+    /// In the order of `edge.upstreams`.
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) log: Option<LogHandle>,
+    pub(crate) counters: Arc<Counters>,
+    /// The next request's id.
+    pub(crate) next_id: AtomicU64,
+    /// Makes pool keys that a client cannot guess.
+    pub(crate) hasher: RandomState,
+    /// Port of the first TLS listener, for redirects from an unusual port.
+    pub(crate) https_port: Option<u16>,
+    /// The time of day.
+    pub(crate) now: fn() -> SystemTime,
+}
+
+/// What is done with a request.
+enum Plan {
+    /// Ask the route's upstream.
+    Forward,
+    /// Answer with the route's action; for files with the path in normal form.
+    Answer(RouteId, String),
+    /// The same place over `https`.
+    Redirect(String),
+}
+
+impl Phases {
+    /// Everything that is decided about a request before anybody else sees it.
+    fn plan(&self, session: &mut Session, context: &mut Context) -> Result<Plan, Fault> {
+        let connection = context.connection.clone().ok_or(Fault::Internal)?;
+        let raw = session.as_http1().map(|http1| http1.get_headers_raw_bytes()).unwrap_or_default();
+        let request = session.req_header();
+        let head = Head {
+            method: &request.method,
+            version: request.version,
+            target: request.raw_path(),
+            authority: request.uri.authority().map(|authority| authority.as_str()),
+            headers: &request.headers,
+            raw: &raw,
+            max_head_size: usize::try_from(self.config.limits.max_header_size.0).unwrap_or(usize::MAX),
+        };
+        let admitted = gate::admit(&head)?;
+        context.client =
+            accept::client_address(connection.facts.peer(), &self.config.trusted_proxies, &request.headers);
+        if self.config.listeners.get(connection.listener).is_some_and(|listener| listener.redirect_https) {
+            return Ok(Plan::Redirect(self.https_location(&admitted)));
+        }
+        let site = self.router.site(connection.listener, admitted.host)?;
+        context.site = Some(site);
+        let readings = path::readings(admitted.path).map_err(|_| Fault::Malformed("path"))?;
+        let id = self.router.route(site, &request.method, &readings)?;
+        context.route = Some(id);
+        let route = self.router.get(id).ok_or(Fault::Internal)?;
+        route::check_client(route, context.client.ip())?;
+        let limit = route.max_body_size.unwrap_or(self.config.limits.max_body_size);
+        context.meter = BodyMeter::new(limit.0);
+        context.meter.check_declared(admitted.body)?;
+        match &route.action {
+            Action::Upstream(_) => {
+                context.upstream = self.router.upstream(id);
+                let origin_form = admitted.is_absolute.then(|| admitted.path_and_query.to_owned());
+                if let Some(target) = origin_form {
+                    let replaced = session.req_header_mut().set_raw_path(target.as_bytes());
+                    replaced.map_err(|_| Fault::Malformed("request target"))?;
+                }
+                Ok(Plan::Forward)
+            }
+            Action::Static(_) => Ok(Plan::Answer(id, readings.normal.into_owned())),
+            Action::Deny(status) => Err(Fault::Denied(*status)),
+            Action::Respond(_) | Action::Redirect { .. } => Ok(Plan::Answer(id, String::new())),
+        }
+    }
+
+    /// `https://` and what was asked for. A host without port is asked on the usual port there too.
+    fn https_location(&self, admitted: &Admitted<'_>) -> String {
+        let (host, path) = (admitted.host, admitted.path_and_query);
+        match self.https_port {
+            Some(port) if port != 443 && admitted.authority.len() > host.len() => {
+                format!("https://{host}:{port}{path}")
+            }
+            Some(_) | None => format!("https://{host}{path}"),
+        }
+    }
+
+    /// Answers with a route's own action.
+    async fn answer(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+        id: RouteId,
+        path: &str,
+    ) -> Result<()> {
+        match self.router.get(id).map(|route| &route.action) {
+            Some(Action::Respond(respond)) => {
+                let body = Bytes::copy_from_slice(respond.body.as_bytes());
+                answer::whole(session, respond.status, &respond.headers, body).await
+            }
+            Some(Action::Redirect { location, status }) => answer::redirect(session, *status, location).await,
+            Some(Action::Static(files)) => {
+                let request = session.req_header();
+                let file = files::answer(files, &request.method, path, &request.headers).await;
+                context.fault = file.status.is_client_error().then_some(Fault::File(file.status));
+                answer::file(session, file).await
+            }
+            Some(Action::Upstream(_) | Action::Deny(_)) | None => {
+                Err(answer::failed("route without an answer"))
+            }
+        }
+    }
+
+    /// Who owns the connections to an upstream that wants a PROXY header: the client, on its connection. A trusted
+    /// proxy sends requests of many clients over one connection; each has upstream connections of its own.
+    fn identity(&self, version: ProxyVersion, context: &Context) -> Option<Identity> {
+        let connection = context.connection.as_ref()?;
+        let (peer, local) = (connection.facts.peer(), connection.facts.peer_local());
+        let deadline = self.config.timeouts.connect;
+        if context.client.ip() == peer.ip() {
+            let slot = match version {
+                ProxyVersion::V1 => &connection.introductions[0],
+                ProxyVersion::V2 => &connection.introductions[1],
+            };
+            let source = match peer {
+                Remote::Ip(address) => Some(address),
+                Remote::Unix => None,
+            };
+            let introduction =
+                slot.get_or_init(|| upstream::introduction(version, source, local, deadline)).clone();
+            return Some(Identity { key: connection.facts.id, introduction });
+        }
+        let source = context.client.ip().map(|ip| SocketAddr::new(ip, 0));
+        let introduction = upstream::introduction(version, source, local, deadline);
+        // The upper half of the numbers; the ids of connections never come that far.
+        let key = self.hasher.hash_one((connection.facts.id, context.client)) | 1 << 63;
+        Some(Identity { key, introduction })
+    }
+
+    fn upstream(&self, context: &Context) -> Option<&Upstream> {
+        self.upstreams.get(context.upstream?)
+    }
+
+    fn write_log(&self, session: &Session, context: &Context, status: u16) {
+        let Some(log) = &self.log else { return };
+        let Some(connection) = &context.connection else { return };
+        let request = session.req_header();
+        let text = |name| request.headers.get(name).map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
+        let host = match request.uri.authority() {
+            Some(authority) => Some(authority.as_str().into()),
+            None => text(HOST),
+        };
+        let (site, route) = self.router.names(context.site, context.route);
+        let error = context.fault.map(|fault| fault.to_string());
+        let (referer, user_agent) = (text(REFERER), text(USER_AGENT));
+        let entry = Entry {
+            id: context.id,
+            client: context.client,
+            listener: &connection.facts.listener,
+            protocol: request.version,
+            tls: connection.facts.tls.as_ref().map(|tls| tls.version),
+            method: request.method.as_str(),
+            host: host.as_deref().unwrap_or_default(),
+            path: &String::from_utf8_lossy(request.raw_path()),
+            site,
+            route,
+            upstream: self.upstream(context).map(|upstream| upstream.config.name.as_str()),
+            status,
+            bytes_in: session.body_bytes_read(),
+            bytes_out: session.body_bytes_sent(),
+            duration: context.started.elapsed(),
+            upstream_time: context.upstream_time,
+            error: error.as_deref(),
+            referer: referer.as_deref().unwrap_or_default(),
+            user_agent: user_agent.as_deref().unwrap_or_default(),
+        };
+        log.write(&entry, (self.now)());
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Phases {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// None: nothing is compressed on the way.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
+        context.connection = ClientConnection::of(session).cloned();
+        if let Some(connection) = &context.connection {
+            connection.request_begins();
+            context.client = connection.facts.peer().ip().map_or(context.client, Into::into);
+        }
+        let timeouts = &self.config.timeouts;
+        let is_upgrade = session.is_upgrade_req();
+        session.set_read_timeout(Some(if is_upgrade { timeouts.upstream_read } else { timeouts.body }));
+        session.set_total_drain_timeout(Some(timeouts.body));
+        if session.is_http2() {
+            session.set_write_timeout(Some(timeouts.send));
+        } else {
+            session.set_pipelining_enabled(true);
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        match self.plan(session, context) {
+            Ok(Plan::Forward) => return Ok(false),
+            Ok(Plan::Answer(id, path)) => self.answer(session, context, id, &path).await?,
+            Ok(Plan::Redirect(location)) => {
+                answer::redirect(session, StatusCode::PERMANENT_REDIRECT, &location).await?;
+            }
+            Err(fault) => {
+                context.fault = Some(fault);
+                answer::fault(session, fault).await?;
+            }
+        }
+        Ok(true)
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
+        let Some(upstream) = self.upstream(context) else {
+            return Err(answer::failed("route without an upstream"));
+        };
+        context.upstream_started.get_or_insert_with(Instant::now);
+        context.meter.restart();
+        let identity = upstream.config.proxy_protocol.and_then(|version| self.identity(version, context));
+        match upstream.peer(&mut context.tries, identity).await {
+            Ok(peer) => Ok(Box::new(peer)),
+            Err(fault) => {
+                context.fault.get_or_insert(fault);
+                Err(Error::explain(ErrorType::ConnectError, "no server left to try").into_up())
+            }
+        }
+    }
+
+    /// Nothing has been sent: the next server, or address, may do.
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        self.counters.upstream_error();
+        if let Some(upstream) = self.upstreams.get(context.upstream.unwrap_or(usize::MAX)) {
+            upstream.failed(&mut context.tries, Instant::now());
+            tracing::warn!(upstream = %upstream.config.name, %error, "upstream server cannot be connected");
+        }
+        context.fault = Some(Fault::from_engine(&error));
+        error.set_retry(true);
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        // Connected: what failed before does not matter any more.
+        context.fault = None;
+        let Some(connection) = &context.connection else { return Err(answer::failed("no connection")) };
+        let forwarded_for = self.upstream(context).map(|upstream| upstream.config.forwarded_for);
+        let host = request.headers.get(HOST).cloned();
+        let origin = Origin {
+            client: context.client,
+            remote: connection.facts.peer(),
+            is_tls: connection.facts.tls.is_some(),
+            host: host.as_ref(),
+            forwarded_for: forwarded_for.unwrap_or_default(),
+        };
+        headers::to_upstream(request, &origin);
+        Ok(())
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        if let Some(body) = body
+            && !session.was_upgraded()
+            && let Err(fault) = context.meter.count(body.len())
+        {
+            context.fault = Some(fault);
+            return Err(Error::new_down(ErrorType::HTTPStatus(413)));
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        if !response.status.is_informational() {
+            context.upstream_time = context.upstream_started.map(|started| started.elapsed());
+        }
+        headers::from_upstream(response, response.status);
+        Ok(())
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Context,
+    ) -> FailToProxy {
+        let fault = context.fault.unwrap_or_else(|| Fault::from_engine(error));
+        context.fault = Some(fault);
+        match fault.side() {
+            Side::Upstream => {
+                self.counters.upstream_error();
+                let upstream = self.upstream(context).map_or("", |upstream| &upstream.config.name);
+                tracing::warn!(%upstream, %fault, %error, "upstream failed");
+            }
+            Side::Internal => tracing::error!(%fault, %error, "request failed"),
+            Side::Downstream => tracing::debug!(%fault, %error, "request ended early"),
+        }
+        // The engine ends the connection after any error, and the client should know.
+        session.set_keepalive(None);
+        // An answer that broke off must not look complete: then the stream is dropped, not finished.
+        match answer::fault(session, fault).await {
+            Ok(Some(status)) => FailToProxy { error_code: status.as_u16(), can_reuse_downstream: true },
+            Ok(None) | Err(_) => FailToProxy { error_code: 0, can_reuse_downstream: false },
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
+        let status = match (session.response_written(), context.fault) {
+            (Some(header), _) => header.status.as_u16(),
+            (None, Some(Fault::ClientGone)) => CLIENT_GONE,
+            (None, _) => 0,
+        };
+        let microseconds = u64::try_from(context.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.counters.request(status, session.body_bytes_read(), session.body_bytes_sent(), microseconds);
+        self.write_log(session, context, status);
+        if let Some(connection) = &context.connection {
+            connection.request_ends();
+        }
+    }
+
+    /// We log ourselves, once, and not what a client can cause at will.
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _context: &Context,
+        _error: &Error,
+        _cause: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+/// As nginx logs it.
+const CLIENT_GONE: u16 = 499;

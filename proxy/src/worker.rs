@@ -1,0 +1,193 @@
+//! One worker: a thread with a single-threaded runtime, its own sockets, its own HTTP engine and its own pool of
+//! upstream connections. Workers share configuration, certificates and connection limits, and nothing that a request
+//! writes to.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+use accept::{Acceptor, BoundSocket, ConnectionLimits};
+use pingora::apps::{HttpServerApp as _, HttpServerOptions, ServerApp as _};
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::access_log::{Entry, LogHandle};
+use crate::listener::{ClientConnection, EdgeIo, IoLimits, close};
+use crate::metrics::Counters;
+use crate::phases::Phases;
+use crate::route::Router;
+use crate::upstream::Upstream;
+
+/// What a worker is made of.
+pub(crate) struct Worker {
+    pub(crate) config: Arc<conf::Edge>,
+    /// Sockets with the index of their listener.
+    pub(crate) sockets: Vec<(usize, BoundSocket)>,
+    /// One per listener.
+    pub(crate) acceptors: Vec<Arc<Acceptor>>,
+    pub(crate) limits: Arc<ConnectionLimits>,
+    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) log: Option<LogHandle>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) https_port: Option<u16>,
+    pub(crate) now: fn() -> SystemTime,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl Worker {
+    /// Serves on the current thread until told to stop, and through the drain.
+    ///
+    /// # Errors
+    /// When the runtime cannot be made, or does not take a socket.
+    pub(crate) fn run(self) -> io::Result<()> {
+        Builder::new_current_thread().enable_all().build()?.block_on(self.serve())
+    }
+
+    async fn serve(self) -> io::Result<()> {
+        let (drain, io_limits) = (self.config.timeouts.drain, IoLimits::new(&self.config));
+        let hasher = RandomState::new();
+        let phases = Phases {
+            router: Router::new(&self.config),
+            upstreams: self.upstreams,
+            log: self.log.clone(),
+            counters: self.counters.clone(),
+            // A new run of the program does not repeat the ids of the last.
+            next_id: AtomicU64::new(hasher.hash_one("request id")),
+            hasher,
+            https_port: self.https_port,
+            now: self.now,
+            config: self.config.clone(),
+        };
+        let engine = Engine {
+            proxy: Arc::new(http_engine(&self.config, phases)),
+            stop: self.stop.clone(),
+            io_limits,
+            counters: self.counters,
+            log: self.log,
+            now: self.now,
+        };
+        let mut listeners = JoinSet::new();
+        for (index, socket) in self.sockets {
+            let Some(acceptor) = self.acceptors.get(index).cloned() else { continue };
+            let engine = engine.clone();
+            let handle = move |io, facts| {
+                let engine = engine.clone();
+                async move { engine.connection(io, ClientConnection::new(facts, index)).await }
+            };
+            listeners.spawn(accept::serve(
+                socket.into_listener()?,
+                acceptor,
+                self.limits.clone(),
+                self.stop.clone(),
+                drain,
+                handle,
+            ));
+        }
+        let mut stop = self.stop;
+        // An error means that nobody can tell us to stop any more: that is a word to stop too.
+        let _ = stop.wait_for(|stop| *stop).await;
+        // Idle connections wait inside the engine.
+        engine.proxy.http_cleanup().await;
+        listeners.join_all().await;
+        Ok(())
+    }
+}
+
+/// What each connection needs.
+#[derive(Clone)]
+struct Engine {
+    proxy: Arc<HttpProxy<Phases>>,
+    stop: watch::Receiver<bool>,
+    io_limits: IoLimits,
+    counters: Arc<Counters>,
+    log: Option<LogHandle>,
+    now: fn() -> SystemTime,
+}
+
+impl Engine {
+    /// Speaks HTTP on a connection until its end.
+    async fn connection(&self, io: accept::Io, connection: ClientConnection) {
+        self.counters.connection();
+        let connection = Arc::new(connection);
+        let stream = EdgeIo::new(io, connection.clone(), self.io_limits);
+        self.proxy.process_new(Box::new(stream), &self.stop).await;
+        if let Some(status) = connection.refusal() {
+            self.counters.refused_head();
+            self.log_refusal(&connection, status);
+        }
+        close(&connection, &self.io_limits).await;
+    }
+
+    /// Heads that never were requests have a line in the access log all the same.
+    fn log_refusal(&self, connection: &ClientConnection, status: u16) {
+        let Some(log) = &self.log else { return };
+        let facts = &connection.facts;
+        let entry = Entry {
+            id: 0,
+            client: facts.peer().ip().map_or(accept::ClientAddress::UNKNOWN, Into::into),
+            listener: &facts.listener,
+            protocol: http::Version::HTTP_11,
+            tls: facts.tls.as_ref().map(|tls| tls.version),
+            method: "-",
+            host: "",
+            path: "-",
+            site: None,
+            route: None,
+            upstream: None,
+            status,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: Duration::ZERO,
+            upstream_time: None,
+            error: Some("request head refused"),
+            referer: "",
+            user_agent: "",
+        };
+        log.write(&entry, (self.now)());
+    }
+}
+
+fn http_engine(config: &conf::Edge, phases: Phases) -> HttpProxy<Phases> {
+    let server = ServerConf {
+        threads: 1,
+        // More than the requests at a time, or connections are closed that the next request needs.
+        upstream_keepalive_pool_size: config.limits.max_connections.clamp(MIN_POOL, MAX_POOL),
+        max_retries: MAX_RETRIES,
+        ..ServerConf::default()
+    };
+    let mut proxy = pingora_proxy::http_proxy(&Arc::new(server), phases);
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(config.timeouts.idle);
+    proxy.server_options = Some(options);
+    proxy.h2_options = Some(h2_options(config));
+    proxy
+}
+
+fn h2_options(config: &conf::Edge) -> H2Options {
+    let mut options = default_h2_options();
+    options
+        .max_header_list_size(u32::try_from(config.limits.max_header_size.0).unwrap_or(u32::MAX))
+        .max_concurrent_streams(H2_STREAMS)
+        .initial_window_size(H2_STREAM_WINDOW)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW);
+    options
+}
+
+const MIN_POOL: usize = 128;
+/// A table of this size takes some hundred kilobytes per worker.
+const MAX_POOL: usize = 8192;
+/// Above the number of addresses that are tried.
+const MAX_RETRIES: usize = 10;
+/// As nginx's `http2_max_concurrent_streams`.
+const H2_STREAMS: u32 = 128;
+/// What one upload may have under way: fast enough over long distances.
+const H2_STREAM_WINDOW: u32 = 512 * 1024;
+/// What all uploads of a connection may have under way; bounds the memory of a connection.
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;

@@ -1,0 +1,395 @@
+//! An edge built by hand, a recording upstream, and clients that write bytes.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use accept::BoundAddress;
+use conf::{Action, ByteSize, HostPattern, Matcher, Route, Site};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// A request as the upstream got it.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    /// Counted from 0 in the order of acceptance.
+    pub(crate) connection: usize,
+    /// What came before the request: a PROXY header, or nothing.
+    pub(crate) preface: Vec<u8>,
+    /// Request line and fields, as sent.
+    pub(crate) head: String,
+    /// Body as sent, chunks and all.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Received {
+    pub(crate) fn line(&self) -> &str {
+        self.head.lines().next().unwrap_or_default()
+    }
+
+    /// All values of a field, joined by `|`.
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
+        let values = self.head.lines().skip(1).filter_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        });
+        let values: Vec<_> = values.collect();
+        (!values.is_empty()).then(|| values.join("|"))
+    }
+}
+
+/// What the upstream does with a request.
+pub(crate) type Behaviour = Arc<dyn Fn(&Received) -> Reply + Send + Sync>;
+
+/// An answer of the upstream, as bytes.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) delay: Duration,
+    pub(crate) close: bool,
+}
+
+pub(crate) fn reply(bytes: impl Into<Vec<u8>>) -> Reply {
+    Reply { bytes: bytes.into(), delay: Duration::ZERO, close: false }
+}
+
+pub(crate) fn ok(body: &str) -> Reply {
+    reply(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()))
+}
+
+/// A server that records.
+#[derive(Clone)]
+pub(crate) struct Upstream {
+    pub(crate) server: conf::Server,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+impl Upstream {
+    pub(crate) async fn start(behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let upstream = Self {
+            server: conf::Server::Tcp { host: "127.0.0.1".into(), port, tls: false },
+            received: Arc::default(),
+        };
+        let (received, behaviour): (_, Behaviour) = (upstream.received.clone(), Arc::new(behaviour));
+        tokio::spawn(async move {
+            for connection in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(converse(stream, connection, received.clone(), behaviour.clone()));
+            }
+        });
+        upstream
+    }
+
+    pub(crate) async fn start_unix(
+        path: &std::path::Path,
+        behaviour: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        let upstream = Self { server: conf::Server::Unix(path.to_owned()), received: Arc::default() };
+        let (received, behaviour): (_, Behaviour) = (upstream.received.clone(), Arc::new(behaviour));
+        tokio::spawn(async move {
+            for connection in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(converse(stream, connection, received.clone(), behaviour.clone()));
+            }
+        });
+        upstream
+    }
+
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+
+    pub(crate) fn last(&self) -> Received {
+        self.received().pop().expect("nothing received")
+    }
+}
+
+async fn converse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    connection: usize,
+    received: Arc<Mutex<Vec<Received>>>,
+    behaviour: Behaviour,
+) {
+    let mut buffer = Vec::new();
+    let preface = read_preface(&mut stream, &mut buffer).await;
+    while let Some(head) = read_until(&mut stream, &mut buffer, b"\r\n\r\n").await {
+        let head = String::from_utf8(head).unwrap();
+        let mut request = Received { connection, preface: preface.clone(), head, body: Vec::new() };
+        if request.field("expect").is_some() {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+        }
+        if let Some(length) = request.field("content-length") {
+            let length: usize = length.parse().unwrap();
+            while buffer.len() < length {
+                if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+                    received.lock().unwrap().push(request);
+                    return;
+                }
+            }
+            request.body = buffer.drain(..length).collect();
+        } else if request.field("transfer-encoding").is_some() {
+            match read_until(&mut stream, &mut buffer, b"0\r\n\r\n").await {
+                Some(body) => request.body = body,
+                None => {
+                    received.lock().unwrap().push(request);
+                    return;
+                }
+            }
+        }
+        let reply = behaviour(&request);
+        received.lock().unwrap().push(request);
+        tokio::time::sleep(reply.delay).await;
+        if stream.write_all(&reply.bytes).await.is_err() || reply.close {
+            return;
+        }
+        if reply.bytes.starts_with(b"HTTP/1.1 101") {
+            echo(stream, buffer).await;
+            return;
+        }
+    }
+}
+
+/// A PROXY header of either version.
+async fn read_preface(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Vec<u8> {
+    while buffer.len() < 16 {
+        if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
+            return Vec::new();
+        }
+    }
+    if buffer.starts_with(b"PROXY ") {
+        return read_until(stream, buffer, b"\r\n").await.unwrap_or_default();
+    }
+    if buffer.starts_with(b"\r\n\r\n\0\r\nQUIT\n") {
+        let length = 16 + usize::from(u16::from_be_bytes([buffer[14], buffer[15]]));
+        while buffer.len() < length {
+            stream.read_buf(buffer).await.unwrap();
+        }
+        return buffer.drain(..length).collect();
+    }
+    Vec::new()
+}
+
+async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut buffer: Vec<u8>) {
+    loop {
+        if stream.write_all(&buffer).await.is_err() {
+            return;
+        }
+        buffer.clear();
+        if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+            return;
+        }
+    }
+}
+
+/// Everything up to and including `end`; `None` at the end of the stream.
+async fn read_until(
+    stream: &mut (impl AsyncRead + Unpin),
+    buffer: &mut Vec<u8>,
+    end: &[u8],
+) -> Option<Vec<u8>> {
+    loop {
+        if let Some(at) = buffer.windows(end.len()).position(|window| window == end) {
+            return Some(buffer.drain(..at + end.len()).collect());
+        }
+        if stream.read_buf(buffer).await.ok()? == 0 {
+            return None;
+        }
+    }
+}
+
+pub(crate) fn route(name: &str, matcher: Matcher, action: Action) -> Route {
+    Route { name: name.into(), matcher, methods: None, allow: None, action, max_body_size: None }
+}
+
+pub(crate) fn prefix(prefix: &str, action: Action) -> Route {
+    route(prefix, Matcher::Prefix(prefix.into()), action)
+}
+
+pub(crate) fn upstream_of(name: &str, servers: Vec<conf::Server>) -> conf::Upstream {
+    let forwarded_for = conf::ForwardedFor::Replace;
+    conf::Upstream { name: name.into(), servers, proxy_protocol: None, forwarded_for }
+}
+
+/// A configuration with one plain listener and one site for every host.
+pub(crate) fn config(
+    upstreams: Vec<conf::Upstream>,
+    routes: impl FnOnce(&[Arc<conf::Upstream>]) -> Vec<Route>,
+) -> conf::Edge {
+    let upstreams: Vec<_> = upstreams.into_iter().map(Arc::new).collect();
+    let routes = routes(&upstreams);
+    conf::Edge {
+        listeners: vec![conf::EdgeListener {
+            name: "http".into(),
+            binds: vec![conf::Bind::Address("127.0.0.1:0".parse().unwrap())],
+            tls: false,
+            proxy_protocol: None,
+            redirect_https: false,
+        }],
+        tls: None,
+        trusted_proxies: Vec::new(),
+        upstreams,
+        sites: vec![Site { name: "_".into(), hosts: vec![HostPattern::Any], listeners: None, routes }],
+        limits: conf::Limits { max_body_size: ByteSize(1 << 20), ..conf::Limits::default() },
+        timeouts: conf::Timeouts { drain: Duration::from_secs(5), ..conf::Timeouts::default() },
+        access_log: None,
+        admin: Vec::new(),
+        threads: 1,
+    }
+}
+
+/// Everything to one upstream.
+pub(crate) fn to(upstream: &Upstream) -> conf::Edge {
+    config(vec![upstream_of("up", vec![upstream.server.clone()])], |upstreams| {
+        vec![prefix("/", Action::Upstream(upstreams[0].clone()))]
+    })
+}
+
+/// A running edge.
+pub(crate) struct Running {
+    pub(crate) address: SocketAddr,
+    pub(crate) addresses: Vec<(String, BoundAddress)>,
+    pub(crate) stop: watch::Sender<bool>,
+    pub(crate) served: JoinHandle<Result<(), proxy::EdgeError>>,
+}
+
+impl Running {
+    pub(crate) async fn start(config: conf::Edge) -> Self {
+        let edge = proxy::Edge::bind(Arc::new(config)).await.unwrap();
+        let addresses = edge.addresses();
+        let (stop, stopped) = watch::channel(false);
+        let served = tokio::spawn(edge.serve(stopped));
+        let address = tcp(&addresses[0].1);
+        Self { address, addresses, stop, served }
+    }
+
+    /// Stops and waits for the drain.
+    pub(crate) async fn end(self) {
+        self.stop.send(true).unwrap();
+        self.served.await.unwrap().unwrap();
+    }
+
+    pub(crate) async fn connect(&self) -> Client<TcpStream> {
+        Client::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn ask(&self, request: &str) -> Answer {
+        let mut client = self.connect().await;
+        client.send(request).await;
+        client.answer().await
+    }
+
+    pub(crate) async fn get(&self, target: &str) -> Answer {
+        self.ask(&format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n")).await
+    }
+}
+
+pub(crate) fn tcp(address: &BoundAddress) -> SocketAddr {
+    match address {
+        BoundAddress::Tcp(address) => *address,
+        BoundAddress::Unix(_) => panic!("not TCP"),
+    }
+}
+
+/// A client over HTTP/1.
+pub(crate) struct Client<S> {
+    pub(crate) stream: S,
+    buffer: Vec<u8>,
+}
+
+/// An answer as the client got it; chunks are joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    /// The connection ended before the answer was complete.
+    pub(crate) is_cut: bool,
+}
+
+impl Answer {
+    pub(crate) fn text(&self) -> &str {
+        str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub(crate) fn new(stream: S) -> Self {
+        Self { stream, buffer: Vec::new() }
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    pub(crate) async fn answer(&mut self) -> Answer {
+        self.answer_to("GET").await
+    }
+
+    pub(crate) async fn answer_to(&mut self, method: &str) -> Answer {
+        let head = tokio::time::timeout(
+            Duration::from_secs(20),
+            read_until(&mut self.stream, &mut self.buffer, b"\r\n\r\n"),
+        );
+        let head =
+            String::from_utf8(head.await.expect("no answer in time").expect("closed without an answer"))
+                .unwrap();
+        let status = head[9..12].parse().unwrap();
+        let mut answer = Answer { status, head, body: Vec::new(), is_cut: false };
+        if method == "HEAD" || status < 200 || status == 204 || status == 304 {
+            return answer;
+        }
+        if answer.field("transfer-encoding") == Some("chunked") {
+            self.read_chunks(&mut answer).await;
+            return answer;
+        }
+        let length = answer.field("content-length").map_or(usize::MAX, |length| length.parse().unwrap());
+        while self.buffer.len() < length {
+            if self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
+                answer.is_cut = length != usize::MAX;
+                break;
+            }
+        }
+        answer.body = self.buffer.drain(..length.min(self.buffer.len())).collect();
+        answer
+    }
+
+    async fn read_chunks(&mut self, answer: &mut Answer) {
+        loop {
+            let Some(line) = read_until(&mut self.stream, &mut self.buffer, b"\r\n").await else {
+                answer.is_cut = true;
+                return;
+            };
+            let length = usize::from_str_radix(str::from_utf8(&line).unwrap().trim(), 16).unwrap();
+            while self.buffer.len() < length + 2 {
+                if self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) == 0 {
+                    answer.is_cut = true;
+                    return;
+                }
+            }
+            answer.body.extend(self.buffer.drain(..length));
+            self.buffer.drain(..2);
+            if length == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Whether the server closes within a time.
+    pub(crate) async fn is_closed_within(&mut self, time: Duration) -> bool {
+        let closed = async { while self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) > 0 {} };
+        tokio::time::timeout(time, closed).await.is_ok()
+    }
+}
