@@ -67,10 +67,11 @@ async fn flush(state: &State) {
 /// How long rows are kept after they expired.
 fn kept(what: Expired) -> Duration {
     match what {
-        // Long enough to tell a client that comes back from holiday that a refresh would help.
-        Expired::AccessTokens => 30 * DAY,
-        // As long as somebody may replay one, and a client may have crashed before it stored the next.
-        Expired::RefreshTokens => 7 * DAY,
+        // Long enough to tell a client that a refresh would help; the last one of a session stays anyway. A client makes one every few
+        // minutes.
+        Expired::AccessTokens => Duration::from_secs(3600),
+        // A copy that is used later than this is refused without ending the session.
+        Expired::RefreshTokens => DAY,
         Expired::LoginTokens | Expired::RateLimits => Duration::from_secs(60),
         // For people who look at where they were logged in.
         Expired::Sessions => 30 * DAY,

@@ -96,6 +96,11 @@ impl Storage {
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
+                    // SQLite undoes a transaction by itself when the disk is full, which sqlx does not notice: such a connection could
+                    // never begin another one.
+                    if sqlx::Connection::is_in_transaction(connection) {
+                        return Ok(false);
+                    }
                     // A server may have closed a connection that lay idle; a busy one is not asked each time.
                     if meta.idle_for > IDLE_BEFORE_PING {
                         return Ok(sqlx::Connection::ping(connection).await.is_ok());
@@ -214,6 +219,8 @@ async fn prepare_connection(connection: &mut AnyConnection, backend: Backend) ->
             connection.execute("PRAGMA journal_mode = WAL").await?;
             connection.execute("PRAGMA foreign_keys = ON").await?;
             connection.execute("PRAGMA synchronous = FULL").await?;
+            // After a burst the write-ahead log gives the room back.
+            connection.execute("PRAGMA journal_size_limit = 67108864").await?;
         }
         Backend::Postgres => {
             // A statement that hangs must not hold a connection for ever.
@@ -283,3 +290,6 @@ const BEGIN_IMMEDIATE: &str = "BEGIN IMMEDIATE";
 
 /// A connection that was used this recently is not pinged before use: introspection is the hot path.
 const IDLE_BEFORE_PING: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

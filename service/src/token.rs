@@ -225,4 +225,14 @@ mod tests {
         assert!(TokenHash::of_presented("syt_YWxpY2U_abcdefghijklmnopqrst_0abcde").is_some());
         assert_eq!(tag_of("mct_é"), None);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_panics_and_only_well_formed_ones_have_a_tag(text in ".{0,80}", random in "[0-9A-Za-z]{30}") {
+            let _ = TokenHash::of_presented(&text);
+            proptest::prop_assert!(tag_of(&text).is_none() || text.is_ascii());
+            let made = format!("mct_{random}_{}", checksum(&format!("mct_{random}")));
+            proptest::prop_assert_eq!(tag_of(&made), Some(&random[..TAG_LENGTH]));
+        }
+    }
 }

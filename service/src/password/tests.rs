@@ -157,3 +157,12 @@ fn a_new_password_has_to_be_hard_to_guess_and_not_endless() {
     assert_eq!(passwords.check_new("rüttel-plätzchen 7 Tauben", &[]), Ok(()));
     assert_eq!(passwords.check_new(&"a1!".repeat(400), &[]), Err(WeakPassword::TooLong));
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_stored_text_panics(text in "\\$?(argon2id|2b|pbkdf2-sha256|x)?\\$?.{0,60}") {
+        let hasher = hasher(1, CHEAP);
+        let _ = scheme::verify(&hasher, "password", &text);
+        let _ = scheme::is_current(&hasher, &text);
+    }
+}

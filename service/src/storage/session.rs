@@ -297,7 +297,7 @@ pub async fn of_user(
     .bind(i64::from(live_only))
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| read(row)).collect()
+    rows.iter().map(read).collect()
 }
 
 /// Whether a live session of the user has this device: then it must not be deleted at Synapse.

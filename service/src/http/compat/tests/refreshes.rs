@@ -162,3 +162,51 @@ async fn finished_sessions_go_with_their_tokens_after_a_month() {
     assert_eq!(all().await, 0);
     assert_eq!(state.metrics.expired[4].total(), 1);
 }
+
+#[tokio::test]
+async fn a_full_disk_logs_nobody_out() {
+    let server = Server::new().await;
+    let state = &server.fixture.state;
+    if state.storage.backend() == storage::Backend::Postgres {
+        return;
+    }
+    let [first, unlimited] = [refreshable(&server).await, server.login(json!({})).await];
+    // No room for another page: first the free room of the last ones fills up.
+    limit_pages(state, "PRAGMA max_page_count = 1").await;
+    let mut refused = None;
+    for _ in 0..200 {
+        let answer = server.login(json!({"device_id": "x".repeat(255)})).await;
+        if answer.status != 200 {
+            refused = Some(answer);
+            break;
+        }
+    }
+    let refused = refused.expect("a refusal");
+    refused.is(503, "M_UNKNOWN");
+    assert!(refused.headers.contains_key(header::RETRY_AFTER));
+    assert!(server.is_active(unlimited.token()).await);
+    let mut last = first;
+    let failed = loop {
+        let next = server.refresh(last.refresh_token()).await;
+        if next.status != 200 {
+            break next;
+        }
+        last = next;
+    };
+    failed.is(503, "M_UNKNOWN");
+    limit_pages(state, "PRAGMA max_page_count = 1000000").await;
+    server.login(json!({})).await.is(200, "");
+    assert!(server.is_active(unlimited.token()).await);
+    let next = server.refresh(last.refresh_token()).await;
+    next.is(200, "");
+    assert!(server.is_active(next.token()).await);
+}
+
+async fn limit_pages(state: &crate::state::State, pragma: &'static str) {
+    let mut connections = Vec::new();
+    for _ in 0..5 {
+        let mut connection = state.storage.read().await.unwrap();
+        sqlx::Executor::execute(&mut *connection, pragma).await.unwrap();
+        connections.push(connection);
+    }
+}
