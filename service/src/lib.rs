@@ -1,4 +1,4 @@
-//! The bundled authentication service.
+#![doc = include_str!("../README.md")]
 
 pub mod accounts;
 pub mod activity;
