@@ -2,6 +2,7 @@
 //! header is decided here and nowhere else.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -72,20 +73,23 @@ impl Acceptor {
     /// # Errors
     /// The connection is not to be served; it is closed by dropping it.
     pub async fn establish(&self, stream: Stream, remote: Remote) -> Result<(Io, Connection), Refused> {
-        if self.is_immediate(remote) {
-            let local = stream.local();
-            return Ok((Io::Plain(Replay::new(stream)), self.connection(remote, local, None, None)));
-        }
         let work = async {
             let (stream, connection) = self.identify(stream, remote).await?;
             self.secure(stream, connection).await
         };
-        timeout(self.handshake, work).await.unwrap_or(Err(Refused::Deadline))
+        self.in_time(remote, work).await
     }
 
-    /// Whether nothing has to be waited for before HTTP.
-    pub(crate) fn is_immediate(&self, remote: Remote) -> bool {
-        self.tls.is_none() && matches!(self.proxy.demands_header(remote), Ok(false))
+    /// The deadline for what happens before HTTP. Where nothing has to be waited for there is no timer either.
+    pub(crate) async fn in_time<T, E: From<Refused>>(
+        &self,
+        remote: Remote,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        if self.tls.is_none() && matches!(self.proxy.demands_header(remote), Ok(false)) {
+            return work.await;
+        }
+        timeout(self.handshake, work).await.unwrap_or_else(|_| Err(Refused::Deadline.into()))
     }
 
     /// The first half: the PROXY header. Has no deadline of its own.
@@ -96,11 +100,11 @@ impl Acceptor {
     ) -> Result<(Replay, Connection), Refused> {
         let local = stream.local();
         if !self.proxy.demands_header(remote)? {
-            return Ok((Replay::new(stream), self.connection(remote, local, None, None)));
+            return Ok((Replay::new(stream), self.connection(remote, local, None)));
         }
         let (header, read, consumed) = read_header(&mut stream).await?;
         let stream = Replay::with_pending(stream, read, consumed);
-        Ok((stream, self.connection(remote, local, Some(header), None)))
+        Ok((stream, self.connection(remote, local, Some(header))))
     }
 
     /// The second half: TLS. Has no deadline of its own.
@@ -119,13 +123,12 @@ impl Acceptor {
     fn connection(
         &self,
         remote: Remote,
-        local: Option<std::net::SocketAddr>,
+        local: Option<SocketAddr>,
         proxy_header: Option<ProxyHeader>,
-        tls: Option<TlsFacts>,
     ) -> Connection {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Connection { id, listener: self.listener.clone(), remote, local, proxy_header, tls }
+        Connection { id, listener: self.listener.clone(), remote, local, proxy_header, tls: None }
     }
 }
 

@@ -122,10 +122,7 @@ async fn admitted(
         }
         Ok(acceptor.secure(stream, connection).await?)
     };
-    if acceptor.is_immediate(remote) {
-        return work.await;
-    }
-    timeout(acceptor.handshake, work).await.unwrap_or(Err(Refused::Deadline.into()))
+    acceptor.in_time(remote, work).await
 }
 
 /// Why a connection was closed before it was handed on.
