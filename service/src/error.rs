@@ -1,5 +1,7 @@
 //! Errors as callers see them: of the service as a whole, and as Matrix answers.
 
+mod chain;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +14,8 @@ use crate::http::matrix::MatrixError;
 use crate::password::PasswordError;
 use crate::storage::StorageError;
 use crate::synapse;
+
+pub use chain::Chain;
 
 /// Why the service cannot start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -85,12 +89,12 @@ impl From<LoginError> for MatrixError {
             LoginError::Limited(wait) => limited(wait),
             LoginError::Password(PasswordError::Busy) => limited(WHEN_BUSY),
             LoginError::Password(PasswordError::Hash(error)) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "a password could not be checked");
+                tracing::error!(error = %Chain(&error), "a password could not be checked");
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "M_UNKNOWN", "The password could not be checked")
             }
             LoginError::Homeserver(error) => {
                 tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Chain(&error),
                     "a login failed: Synapse could not be told"
                 );
                 Self::new(
@@ -130,7 +134,7 @@ impl From<LogoutError> for MatrixError {
 
 impl From<StorageError> for MatrixError {
     fn from(error: StorageError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "a request failed in the database");
+        tracing::error!(error = %Chain(&error), "a request failed in the database");
         if error.is_temporary() {
             return Self::unavailable("The database cannot be used now");
         }

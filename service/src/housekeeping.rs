@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::error::Chain;
 use crate::state::{SharedState, State};
 use crate::storage::cleanup::{Expired, delete_batch};
 
@@ -44,7 +45,7 @@ pub async fn clean_up(state: &State) {
                 Err(error) => {
                     tracing::warn!(
                         table = what.name(),
-                        error = &error as &dyn std::error::Error,
+                        error = %Chain(&error),
                         "clean-up failed"
                     );
                     break;
@@ -60,7 +61,7 @@ pub async fn clean_up(state: &State) {
 
 async fn flush(state: &State) {
     if let Err(error) = state.activity.flush(&state.storage).await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "activity could not be written down");
+        tracing::warn!(error = %Chain(&error), "activity could not be written down");
     }
 }
 

@@ -37,7 +37,7 @@ use crate::listener::Sockets;
 use crate::router::Shared;
 use crate::state::{SharedState, State};
 
-pub use error::ServiceError;
+pub use error::{Chain, ServiceError};
 
 /// The authentication service of one homeserver: opened, then bound, then serving.
 #[derive(Debug)]

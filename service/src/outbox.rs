@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::clock::Timestamp;
 use crate::domain::UserId;
+use crate::error::Chain;
 use crate::state::{SharedState, State};
 use crate::storage::outbox::{self as table, Claimed};
 use crate::storage::{Durability, StorageError, Tx};
@@ -142,7 +143,7 @@ async fn deliver_one(state: &State, key: &str) -> bool {
         // Done already, or the worker is at it: then its end is near.
         Ok(None) => is_gone(state, key).await,
         Err(fault) => {
-            warn!(error = &fault as &dyn std::error::Error, "the outbox cannot be read");
+            warn!(error = %Chain(&fault), "the outbox cannot be read");
             false
         }
     }
@@ -169,7 +170,7 @@ pub async fn run(state: SharedState, mut stop: watch::Receiver<bool>) {
         let claimed = claim(&state, MOST_AT_A_TIME - under_way.len()).await;
         match (&claimed, database_works) {
             (Err(fault), true) => {
-                warn!(error = fault as &dyn std::error::Error, "the outbox cannot be read, trying again");
+                warn!(error = %Chain(fault), "the outbox cannot be read, trying again");
             }
             (Ok(_), false) => info!("the outbox can be read again"),
             _ => {}
@@ -223,7 +224,7 @@ async fn attempt(state: &State, job: &Claimed) -> bool {
         Err(fault) if fault.is_final() => {
             error!(
                 job = job.key,
-                error = fault as &dyn std::error::Error,
+                error = %Chain(fault),
                 "a job is given up: it can never succeed"
             );
             true
@@ -251,7 +252,7 @@ async fn attempt(state: &State, job: &Claimed) -> bool {
             // The lease ends, and it is done again: every job can be.
             warn!(
                 job = job.key,
-                error = &fault as &dyn std::error::Error,
+                error = %Chain(&fault),
                 "what became of a job cannot be written down"
             );
             done
@@ -261,13 +262,13 @@ async fn attempt(state: &State, job: &Claimed) -> bool {
 
 /// The first failures of a job are worth a line; later ones are news to nobody.
 fn log_failure(job: &Claimed, fault: &work::Fault) {
-    let (key, attempts, error) = (&job.key, job.attempts + 1, fault as &dyn std::error::Error);
+    let (key, attempts, error) = (&job.key, job.attempts + 1, Chain(fault));
     let needs_somebody =
         matches!(fault, work::Fault::Synapse(synapse::Error::SecretRefused | synapse::Error::NotDelegated));
     match (attempts, needs_somebody) {
-        (1, true) => error!(job = key, error, "Synapse was not told, trying again"),
-        (1 | 5, _) => warn!(job = key, attempts, error, "Synapse was not told, trying again"),
-        _ => debug!(job = key, attempts, error, "Synapse was not told, trying again"),
+        (1, true) => error!(job = key, %error, "Synapse was not told, trying again"),
+        (1 | 5, _) => warn!(job = key, attempts, %error, "Synapse was not told, trying again"),
+        _ => debug!(job = key, attempts, %error, "Synapse was not told, trying again"),
     }
 }
 

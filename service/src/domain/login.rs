@@ -13,6 +13,7 @@ use crate::domain::limit::Bucket;
 use crate::domain::session::Session;
 use crate::domain::user::User;
 use crate::domain::{SessionId, UserId};
+use crate::error::Chain;
 use crate::outbox::{self, Job};
 use crate::password::{PasswordError, Stored, Verdict};
 use crate::state::SharedState;
@@ -218,7 +219,7 @@ async fn give_back_all(state: &SharedState, buckets: &[Bucket]) {
         tx.commit().await
     };
     if let Err(error) = given.await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "a rate limit could not be relaxed");
+        tracing::warn!(error = %Chain(&error), "a rate limit could not be relaxed");
     }
 }
 
@@ -380,7 +381,7 @@ async fn abandon(state: &SharedState, begun: &Begun) {
         Ok(()) => state.outbox.kick(),
         Err(error) => tracing::error!(
             session = %begun.session.id,
-            error = &error as &dyn std::error::Error,
+            error = %Chain(&error),
             "a session that Synapse has not heard of could not be ended"
         ),
     }

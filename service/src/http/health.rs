@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use tracing::warn;
 
+use crate::error::Chain;
 use crate::state::SharedState;
 use crate::storage::StorageError;
 
@@ -22,7 +23,7 @@ pub async fn health(State(state): State<SharedState>) -> Response {
     let (status, text) = match tokio::time::timeout(DEADLINE, asked).await {
         Ok(Ok(_)) => (StatusCode::OK, "ok\n"),
         Ok(Err(fault)) => {
-            warn!(error = &fault as &dyn std::error::Error, "not healthy: the database cannot be asked");
+            warn!(error = %Chain(&fault), "not healthy: the database cannot be asked");
             (StatusCode::SERVICE_UNAVAILABLE, "the database cannot be asked\n")
         }
         Err(_) => {

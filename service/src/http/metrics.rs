@@ -41,7 +41,10 @@ impl Traffic {
         let waiting = async { outbox::count(&mut *state.storage.read().await?).await };
         let waiting = tokio::time::timeout(DEADLINE, waiting).await;
         let waiting = waiting.ok().and_then(Result::ok);
-        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], self.text(waiting))
+        (
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            self.text(waiting) + &state.metrics.render(),
+        )
             .into_response()
     }
 

@@ -54,8 +54,6 @@ pub fn json(manner: Manner, status: StatusCode) -> Response {
 #[derive(Debug)]
 pub struct Pages {
     homeserver: String,
-    /// Path of the start page.
-    start: String,
     style: String,
     icon: String,
 }
@@ -66,7 +64,6 @@ impl Pages {
         let base = public_base.path().trim_end_matches('/');
         Self {
             homeserver: escape(homeserver),
-            start: escape(&format!("{base}/")),
             style: escape(&format!("{base}/assets/{}", assets.public_name("gatehouse.css"))),
             icon: escape(&format!("{base}/assets/{}", assets.public_name("arch.svg"))),
         }
@@ -81,7 +78,7 @@ impl Pages {
     }
 
     fn page(&self, status: StatusCode) -> Response {
-        let Self { homeserver, start, style, icon } = self;
+        let Self { homeserver, style, icon } = self;
         let (title, lead) = words(status);
         let page = format!(
             r#"<!doctype html>
@@ -99,7 +96,6 @@ impl Pages {
 <div class="card">
 <h1>{title}</h1>
 <p class="lead">{lead}</p>
-<a class="button" href="{start}">Go to the start page</a>
 </div>
 </main>
 </body>
@@ -157,7 +153,7 @@ fn words(status: StatusCode) -> (&'static str, &'static str) {
     match status {
         StatusCode::NOT_FOUND => (
             "There is nothing here",
-            "The address may be mistyped, or the page has moved. Check the address, or begin at the start page.",
+            "The address may be mistyped, or the page has moved. Check the address, or go back to where you came from.",
         ),
         StatusCode::SERVICE_UNAVAILABLE => (
             "That took too long",

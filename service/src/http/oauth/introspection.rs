@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 
 use crate::clock::Timestamp;
 use crate::domain::scope;
+use crate::error::Chain;
 use crate::http::matrix::{bearer, read_body};
 use crate::state::{SharedState, State as Service};
 use crate::storage::session::{self, Introspected};
@@ -72,7 +73,7 @@ async fn look_up(state: &Service, token: &str, now: Timestamp) -> Result<Option<
     {
         // A full disk shall not log everybody out. Until it is written down, an old refresh token counts as a lost response.
         tracing::warn!(
-            error = &error as &dyn std::error::Error,
+            error = %Chain(&error),
             "the first use of a token could not be written down"
         );
     }
@@ -142,7 +143,7 @@ impl IntoResponse for IntrospectionError {
             ),
             Self::Body(status) => refusal(status, "invalid_request", "the body could not be read"),
             Self::Storage(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "introspection failed");
+                tracing::error!(error = %Chain(&error), "introspection failed");
                 refusal(StatusCode::SERVICE_UNAVAILABLE, "server_error", "the database failed")
             }
         }

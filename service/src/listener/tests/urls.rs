@@ -72,6 +72,18 @@ async fn resources_whose_place_is_empty_are_accepted_and_answer_404() {
 }
 
 #[tokio::test]
+async fn compat_and_introspection_are_where_clients_and_synapse_look() {
+    let running = Running::start(tcp(&all())).await;
+    for version in ["r0", "v1", "v3", "api/v1", "unstable"] {
+        let answer = running.get(&format!("/_matrix/client/{version}/login"), "").await;
+        assert!(answer.json()["flows"].is_array(), "{version}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    }
+    let stranger = running.request("POST", "/oauth2/introspect").await;
+    assert_eq!(stranger.status, 401, "{}", stranger.body);
+}
+
+#[tokio::test]
 async fn everything_lies_below_the_prefix() {
     let listener = AuthListener {
         prefix: "/auth".into(),
@@ -132,6 +144,7 @@ async fn metrics_count_what_was_answered() {
     let metrics = running.get("/metrics", "").await.body;
     assert!(metrics.contains("gatehouse_auth_requests_total{status=\"4xx\"} 1\n"), "{metrics}");
     assert!(metrics.contains("gatehouse_auth_outbox_jobs 0\n"), "{metrics}");
+    assert!(metrics.contains("gatehouse_auth_logins_total{result=\"ok\"} 0\n"), "{metrics}");
 }
 
 #[tokio::test]
