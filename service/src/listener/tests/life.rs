@@ -45,6 +45,23 @@ async fn a_drain_lets_the_request_in_flight_finish_and_takes_no_new_connection()
 }
 
 #[tokio::test]
+async fn a_request_whose_body_is_still_coming_is_answered_during_the_drain() {
+    let running = Running::start(tcp(&[Resource::Compat])).await;
+    let mut stream = running.connect().await;
+    let head = "POST /_matrix/client/v3/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{";
+    stream.write_all(head.as_bytes()).await.expect("written");
+    // The head has arrived when the connection is counted as busy: one more connection has been answered since.
+    running.get("/nowhere", "").await;
+    running.stop.send_replace(true);
+    stream.write_all(b"}").await.expect("written");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).await.expect("an answer, then the end");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    assert!(text.starts_with("HTTP/1.1 400"), "{text}");
+    running.served.await.expect("no panic").expect("served");
+}
+
+#[tokio::test]
 async fn the_unix_socket_has_its_mode_and_goes_with_the_service() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().expect("a folder");
