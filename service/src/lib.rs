@@ -94,11 +94,13 @@ impl Service {
         let mut behind = JoinSet::new();
         behind.spawn(housekeeping::run(state.clone(), stop_behind.clone()));
         behind.spawn(outbox::run(state.clone(), stop_behind));
+        let greeting = tokio::spawn(greet(state.synapse.hurried()));
         let served = tokio::select! {
             served = listener::serve(sockets, &shared, &limits, &stop) => served,
             // Neither ends before it is told to.
             _ = behind.join_next() => Err(ServiceError::Crashed { what: "a background task" }),
         };
+        greeting.abort();
         drained.send_replace(true);
         // Both end by themselves within their own deadlines.
         while behind.join_next().await.is_some() {}
@@ -110,3 +112,17 @@ impl Service {
 
 /// How long closing the database may take.
 const CLOSING: Duration = Duration::from_secs(5);
+
+/// Says in the log whether Synapse would work with us, before the first login finds out.
+async fn greet(synapse: synapse::Client) {
+    match synapse.is_localpart_available("gatehouse").await {
+        Ok(_) => tracing::info!("Synapse takes our secret"),
+        // It may be started after us.
+        Err(error @ synapse::Error::Unreachable(_)) => {
+            tracing::info!(error = %Chain(&error), "Synapse does not answer yet; logins need it");
+        }
+        Err(error) => {
+            tracing::error!(error = %Chain(&error), "Synapse does not work with us; logins will fail")
+        }
+    }
+}
