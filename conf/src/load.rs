@@ -8,7 +8,7 @@ use crate::edge::OpenEdge;
 use crate::effective;
 use crate::reader::{Context, Item};
 use crate::report::{Report, Severity};
-use crate::source::{Node, Sources, merge};
+use crate::source::{Node, Sources, Span, merge};
 use crate::{Auth, Config};
 
 /// A configuration that can be run.
@@ -110,7 +110,8 @@ fn read_config(context: &Context, node: &Node) -> Option<(Config, Option<PathBuf
     };
     if edge_item.is_none() && !wanted {
         let message = "there is nothing to run: give `edge`, or `http` and `matrix`, or both";
-        root.item.error(message);
+        let whole = Span { width: 0, ..root.item.span() };
+        context.find(Severity::Error, Some(whole), "", message.to_owned(), &[]);
     }
     root.finish();
     let (auth, encryption_file) = auth?.unzip();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use url::Url;
 
-use crate::reader::Item;
+use crate::reader::{Item, nearest};
 use crate::source::Span;
 use crate::upstream::{Upstreams, is_host_name, parse_server, split_port};
 use crate::value::parse_network;
@@ -195,6 +195,7 @@ impl Preset {
         if let Some(defined) = upstreams.defined("auth") {
             let message = "the bundled auth service is the upstream `auth`, but one of this name is defined: write `auth: auth` to use that one, or rename it";
             let note = (defined, "defined here".to_owned());
+            upstreams.by_default("auth");
             edge.context.find(
                 crate::Severity::Error,
                 Some(self.auth_span),
@@ -253,6 +254,11 @@ fn reachable(bind: &Bind) -> Option<Server> {
 /// An address, of which an upstream is made, or the name of an upstream.
 fn read_upstream(item: &Item<'_>, name: &str, upstreams: &mut Upstreams) -> Option<Arc<Upstream>> {
     let text = item.filled_text()?;
+    if name == "auth" && upstreams.defined(text).is_none() && nearest(text, ["bundled"].into_iter()).is_some()
+    {
+        item.error(format!("`{text}` means nothing here, did you mean \"bundled\"?"));
+        return None;
+    }
     if !text.contains(':') {
         return upstreams.find(item);
     }
@@ -265,7 +271,7 @@ fn read_upstream(item: &Item<'_>, name: &str, upstreams: &mut Upstreams) -> Opti
             "an address here makes the upstream `{name}`, but one of this name is defined: write `{name}: {name}` to use that one, or rename it"
         );
         item.error_with(message, defined, "defined here");
-        return None;
+        return upstreams.by_default(name);
     }
     let upstream = Arc::new(made_from(name, server));
     upstreams.add(Arc::clone(&upstream), item.span());

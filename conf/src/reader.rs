@@ -41,23 +41,22 @@ impl Context {
         related: &[(Span, String)],
     ) {
         let place = |span: Span| (self.sources.path(span.file).to_owned(), span.line, span.column);
-        let finding = Diagnostic {
-            severity,
-            place: span.map(place),
-            key_path: path.to_owned(),
-            message,
-            source_line: span.map(|span| self.sources.line(span)),
-            width: span.map_or(1, |span| span.width),
-            related: related
-                .iter()
-                .map(|(span, message)| Related {
-                    place: place(*span),
-                    message: message.clone(),
-                    source_line: self.sources.line(*span),
-                    width: span.width,
-                })
-                .collect(),
+        // A span without width means the file as a whole.
+        let (source_line, mark) = match span.filter(|span| span.width > 0) {
+            Some(span) => {
+                let (line, mark) = self.sources.line(span);
+                (Some(line), mark)
+            }
+            None => (None, 0..0),
         };
+        let relate = |(span, message): &(Span, String)| {
+            let (source_line, mark) = self.sources.line(*span);
+            Related { place: place(*span), message: message.clone(), source_line, mark }
+        };
+        let related = related.iter().map(relate).collect();
+        let key_path = path.to_owned();
+        let finding =
+            Diagnostic { severity, place: span.map(place), key_path, message, source_line, mark, related };
         let mut findings = self.findings.borrow_mut();
         if findings.len() < MOST_FINDINGS && !findings.iter().any(|(_, known)| *known == finding) {
             findings.push((span, finding));
@@ -139,8 +138,12 @@ impl<'a> Item<'a> {
     /// Its keys.
     pub(crate) fn section(&self) -> Option<Section<'a>> {
         match &self.node.value {
-            Value::Map(entries) => Some(Section { item: self.clone(), entries, known: Vec::new() }),
-            Value::Null => Some(Section { item: self.clone(), entries: &[], known: Vec::new() }),
+            Value::Map(entries) => {
+                Some(Section { item: self.clone(), entries, known: Vec::new(), later: Vec::new() })
+            }
+            Value::Null => {
+                Some(Section { item: self.clone(), entries: &[], known: Vec::new(), later: Vec::new() })
+            }
             Value::Scalar { .. } | Value::List(_) => self.wrong("keys with values"),
         }
     }
@@ -305,8 +308,8 @@ impl<'a> Item<'a> {
             Some((_, value)) => Some(*value),
             None => {
                 let hint = match nearest(text, names.clone()) {
-                    Some(name) => format!("did you mean \"{name}\"?"),
-                    None => format!("write {}", one_of(names)),
+                    Some(name) if choices.len() > 3 => format!("did you mean \"{name}\"?"),
+                    Some(_) | None => format!("write {}", one_of(names)),
                 };
                 self.error(format!("`{text}` means nothing here, {hint}"));
                 None
@@ -335,6 +338,7 @@ pub(crate) struct Section<'a> {
     pub(crate) item: Item<'a>,
     entries: &'a [Entry],
     known: Vec<&'static str>,
+    later: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
@@ -375,12 +379,10 @@ impl<'a> Section<'a> {
     /// Keys of features that come later: an error if one is given, since ignoring it would betray whoever wrote it.
     pub(crate) fn later(&mut self, keys: &[(&'static str, &str)]) {
         for (key, what) in keys {
-            if let Some(item) = self.take_even_empty(key) {
-                self.at_key(
-                    &item,
-                    Severity::Error,
-                    format!("{what} not supported yet by this version, remove the key"),
-                );
+            self.later.push(key);
+            if let Some(entry) = self.entries.iter().find(|entry| entry.key == *key) {
+                let message = format!("{what} not supported yet by this version, remove the key");
+                self.at_key(&self.entry(entry), Severity::Error, message);
             }
         }
     }
@@ -399,6 +401,13 @@ impl<'a> Section<'a> {
         item.context.find(severity, Some(item.key_span()), &item.path, message, &[]);
     }
 
+    /// Whether one of these keys is probably meant by a key that is not among them.
+    pub(crate) fn misspells(&self, keys: &[&'static str]) -> bool {
+        let near =
+            |entry: &Entry| nearest(&entry.key, keys.iter().copied()).is_some_and(|key| key != entry.key);
+        self.entries.iter().any(near)
+    }
+
     /// Every key with its value, for mappings whose keys are names.
     pub(crate) fn entries(&self) -> impl Iterator<Item = (&'a str, Item<'a>)> + use<'a, '_> {
         self.entries.iter().map(|entry| (entry.key.as_str(), self.entry(entry)))
@@ -406,7 +415,11 @@ impl<'a> Section<'a> {
 
     /// Reports every key that nobody took.
     pub(crate) fn finish(self) {
-        for entry in self.entries.iter().filter(|entry| !self.known.contains(&entry.key.as_str())) {
+        let foreign = |entry: &&Entry| {
+            let key = entry.key.as_str();
+            !self.known.contains(&key) && !self.later.contains(&key)
+        };
+        for entry in self.entries.iter().filter(foreign) {
             let hint = match nearest(&entry.key, self.known.iter().copied()) {
                 Some(name) => format!("did you mean \"{name}\"?"),
                 None => format!("known here: {}", quoted(self.known.iter().copied())),

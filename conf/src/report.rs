@@ -3,6 +3,7 @@
 //! Nothing here decides what is wrong; it only says it, always in the same shape.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
 
 /// How bad a finding is.
@@ -27,8 +28,8 @@ pub struct Diagnostic {
     pub message: String,
     /// The line of the file, for underlining; secrets are taken out of it.
     pub source_line: Option<String>,
-    /// How many characters of the line are meant, at least 1.
-    pub width: usize,
+    /// Which characters of `source_line` are meant.
+    pub mark: Range<usize>,
     /// The other places that belong to it, such as the definition a name refers to.
     pub related: Vec<Related>,
 }
@@ -42,8 +43,8 @@ pub struct Related {
     pub message: String,
     /// The line of the file, for underlining; secrets are taken out of it.
     pub source_line: String,
-    /// How many characters of the line are meant, at least 1.
-    pub width: usize,
+    /// Which characters of `source_line` are meant.
+    pub mark: Range<usize>,
 }
 
 /// Everything that is wrong with a configuration.
@@ -91,33 +92,32 @@ impl fmt::Display for Diagnostic {
             write!(f, "{}: ", self.key_path)?;
         }
         f.write_str(&self.message)?;
-        if let (Some((_, _, column)), Some(text)) = (&self.place, &self.source_line) {
-            underline(f, text, *column, self.width)?;
+        if let Some(text) = &self.source_line {
+            underline(f, text, &self.mark)?;
         }
         for related in &self.related {
             let (file, line, column) = &related.place;
             write!(f, "\n  {}:{line}:{column}: {}", file.display(), related.message)?;
-            underline(f, &related.source_line, *column, related.width)?;
+            underline(f, &related.source_line, &related.mark)?;
         }
         Ok(())
     }
 }
 
 /// The line and, below it, `^^^` under the part that is meant. Nothing for an empty line.
-fn underline(f: &mut fmt::Formatter<'_>, text: &str, column: usize, width: usize) -> fmt::Result {
+fn underline(f: &mut fmt::Formatter<'_>, text: &str, mark: &Range<usize>) -> fmt::Result {
     if text.trim().is_empty() {
         return Ok(());
     }
     let shown: String = text.chars().take(WIDEST_LINE).collect();
     write!(f, "\n    {shown}")?;
-    let before = column.saturating_sub(1);
-    if before >= WIDEST_LINE {
+    if mark.start >= WIDEST_LINE {
         return Ok(());
     }
-    let room = shown.chars().count().saturating_sub(before).max(1);
+    let room = shown.chars().count().saturating_sub(mark.start).max(1);
     // Tabs are kept, so that the marks stand right whatever a tab's width is.
-    let indent: String = text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-    write!(f, "\n    {indent}{}", "^".repeat(width.clamp(1, room)))
+    let indent: String = text.chars().take(mark.start).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+    write!(f, "\n    {indent}{}", "^".repeat(mark.len().clamp(1, room)))
 }
 
 /// Longer lines are cut: nobody reads further, and a terminal would wrap the marks away from their place.

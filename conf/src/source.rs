@@ -7,6 +7,7 @@ mod tree;
 
 use std::fs;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_yaml::Value as Yaml;
@@ -87,11 +88,19 @@ impl Sources {
         self.files.get(file).map_or(Path::new(""), |(path, _)| path)
     }
 
-    /// The line at a place, secrets taken out.
-    pub(crate) fn line(&self, span: Span) -> String {
+    /// The line at a place, secrets taken out, and which characters of it are meant.
+    pub(crate) fn line(&self, span: Span) -> (String, Range<usize>) {
         let lines = self.files.get(span.file).map(|(_, lines)| lines);
-        let line = lines.and_then(|lines| lines.get(span.line.saturating_sub(1)));
-        line.map(|line| conceal(line)).unwrap_or_default()
+        let Some(line) = lines.and_then(|lines| lines.get(span.line.saturating_sub(1))) else {
+            return (String::new(), 0..0);
+        };
+        let position = |column: usize| line.char_indices().nth(column).map_or(line.len(), |(at, _)| at);
+        let start = position(span.column.saturating_sub(1));
+        let end = position(span.column.saturating_sub(1).saturating_add(span.width));
+        // What was taken out before the place moves it.
+        let start = conceal(line, start).chars().count();
+        let end = conceal(line, end).chars().count();
+        (conceal(line, line.len()), start..end.max(start + 1))
     }
 
     /// Reads a file into a tree. The file is known from then on, whether it parses or not.
@@ -145,25 +154,34 @@ pub(crate) fn print(value: &Yaml) -> String {
     serde_yaml::to_string(value).unwrap_or_default()
 }
 
-/// Takes what looks like a secret out of a line that is about to be shown.
-fn conceal(line: &str) -> String {
-    let mut shown = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(colon) = rest.find(": ") {
-        let key: &str =
-            rest[..colon].rsplit([' ', '{', ',', '"', '\'']).find(|word| !word.is_empty()).unwrap_or("");
-        shown.push_str(&rest[..colon + 2]);
-        rest = &rest[colon + 2..];
-        if is_secret_key(key) {
-            let end = rest.find([',', '}']).unwrap_or(rest.len());
-            if !rest[..end].trim().is_empty() {
-                shown.push_str("<redacted>");
-                rest = &rest[end..];
-            }
+/// The part of a line before `end`, with what looks like a secret taken out.
+fn conceal(line: &str, end: usize) -> String {
+    let mut shown = String::with_capacity(end);
+    let mut at = 0;
+    while let Some(colon) = line[at..].find(": ").map(|colon| at + colon) {
+        let key =
+            line[at..colon].rsplit([' ', '{', ',', '"', '\'']).find(|word| !word.is_empty()).unwrap_or("");
+        let value = colon + 2;
+        if value >= end {
+            break;
+        }
+        shown.push_str(&line[at..value]);
+        at = value;
+        let value_end = line[value..].find([',', '}']).map_or(line.len(), |length| value + length);
+        if is_secret_key(key) && is_secret_value(line[value..value_end].trim()) {
+            shown.push_str("<redacted>");
+            at = value_end;
         }
     }
-    shown.push_str(rest);
+    shown.push_str(line.get(at..end).unwrap_or(""));
     conceal_password_in_uri(&shown)
+}
+
+/// Truth values and collections are shown.
+fn is_secret_value(value: &str) -> bool {
+    !value.is_empty()
+        && !value.starts_with(['{', '[', '|', '>', '*', '&', '#'])
+        && !["true", "false", "~", "null"].contains(&value)
 }
 
 /// Whether the value of a key, perhaps a misspelt one, is not for everybody's eyes.

@@ -149,7 +149,10 @@ impl Upstreams {
     /// Warns of those nobody uses, and hands over all.
     pub(crate) fn finish(self, edge: &Item<'_>) -> Vec<Arc<Upstream>> {
         let used = self.used.into_inner();
-        for (name, span, _) in self.entries.iter().filter(|(name, _, _)| !used.contains(name)) {
+        let unused = |(name, _, upstream): &&(String, Span, Option<Arc<Upstream>>)| {
+            upstream.is_some() && !used.contains(name)
+        };
+        for (name, span, _) in self.entries.iter().filter(unused) {
             let path = format!("edge.upstreams.{name}");
             let message = "is not used by any route".to_owned();
             edge.context.find(crate::Severity::Warning, Some(*span), &path, message, &[]);

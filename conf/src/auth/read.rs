@@ -110,7 +110,7 @@ fn parse_endpoint(text: &str) -> Result<Url, String> {
             Err(wrong())
         };
     }
-    http::parse_base(text).map_err(|message| format!("{}: {message}", wrong()))
+    http::parse_base(text).map_err(|_| wrong())
 }
 
 #[derive(Clone, Copy)]

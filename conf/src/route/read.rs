@@ -144,8 +144,9 @@ fn read_listener_names(item: &Item<'_>, listeners: &[(String, Span)]) -> Option<
 
 fn read_route(item: &Item<'_>, upstreams: &Upstreams) -> Option<Route> {
     let mut section = item.section()?;
-    let matcher = exactly_one(&mut section, &["path", "prefix", "regex"], "matcher");
-    let action = exactly_one(&mut section, &["upstream", "static", "respond", "redirect", "deny"], "action");
+    let matcher = exactly_one(&mut section, &["path", "prefix", "regex"], "a matcher");
+    let action =
+        exactly_one(&mut section, &["upstream", "static", "respond", "redirect", "deny"], "an action");
     let methods = section.take("methods").map_or(Some(None), |item| read_methods(&item).map(Some));
     let allow = section.take("allow").map_or(Some(None), |item| item.parse_each(parse_network).map(Some));
     let max_body_size = section.take("max_body_size").map_or(Some(None), |item| item.size().map(Some));
@@ -194,13 +195,17 @@ fn exactly_one<'a>(
         keys.iter().filter_map(|key| section.take(key).map(|item| (*key, item))).collect();
     match given.as_slice() {
         [only] => Some(only.clone()),
+        // The unknown key says it better.
+        [] if section.misspells(keys) => None,
         [] => {
-            section.item.error(format!("a route needs a {what}: {}", one_of(keys.iter().copied())));
+            section.item.error(format!("a route needs {what}: {}", one_of(keys.iter().copied())));
             None
         }
         [(first, first_item), (second, second_item), ..] => {
             second_item.error_with(
-                format!("a route has one {what}, here are `{first}` and `{second}`: make it two routes"),
+                format!(
+                    "a route has only one of these, here are `{first}` and `{second}`: make it two routes"
+                ),
                 first_item.key_span(),
                 "given here",
             );

@@ -93,13 +93,16 @@ fn nesting_is_bounded() {
 
 #[test]
 fn shown_lines_hold_no_secrets() {
-    let check = |line: &str, expected: &str| assert_eq!(conceal(line), expected);
+    let check = |line: &str, expected: &str| assert_eq!(conceal(line, line.len()), expected);
     check("  secret: hunter2", "  secret: <redacted>");
     check("  - {version: 1, secret: hunter2, cost: 4}", "  - {version: 1, secret: <redacted>, cost: 4}");
     check("  pasword: \"hunter2\"", "  pasword: <redacted>");
     check("  secret_file: /etc/secret", "  secret_file: /etc/secret");
     check("  uri: postgresql://me:hunter2@db/auth", "  uri: postgresql://me:<redacted>@db/auth");
     check("  endpoint: http://localhost:8008/", "  endpoint: http://localhost:8008/");
-    check("  key: |", "  key: <redacted>");
+    check("  key: |", "  key: |");
+    check("  secrets: {encryption: 5a5a}", "  secrets: {encryption: <redacted>}");
+    check("  password_change_allowed: true", "  password_change_allowed: true");
+    check("  secret: \"hunter, 2\"", "  secret: <redacted>, 2\"");
     check("  keys:", "  keys:");
 }

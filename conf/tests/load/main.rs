@@ -1,8 +1,11 @@
 //! Whole configurations that have to load, and what they come to.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot prepare its folder has failed")]
+
 mod certificates;
 mod effective;
 mod files;
 mod folder;
 mod guide;
+mod mas;
 mod preset;
