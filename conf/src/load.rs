@@ -120,3 +120,6 @@ fn read_config(context: &Context, node: &Node) -> Option<(Config, Option<PathBuf
 
 /// Where Debian's users look for the state of a service.
 const DATA_DIR: &str = "/var/lib/gatehouse";
+
+#[cfg(test)]
+mod tests;

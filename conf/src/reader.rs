@@ -23,12 +23,21 @@ pub(crate) struct Context {
     /// The time by which certificates are judged.
     pub(crate) now: SystemTime,
     findings: RefCell<Vec<(Option<Span>, Diagnostic)>>,
+    /// Key paths that were asked for, indices left out: what has to be documented.
+    #[cfg(test)]
+    pub(crate) known: RefCell<std::collections::BTreeSet<String>>,
 }
 
 impl Context {
     /// Nothing found yet.
     pub(crate) fn new(sources: Sources, now: SystemTime) -> Self {
-        Self { sources, now, findings: RefCell::default() }
+        Self {
+            sources,
+            now,
+            findings: RefCell::default(),
+            #[cfg(test)]
+            known: RefCell::default(),
+        }
     }
 
     /// Adds a finding; one that is there already is not repeated (two keys may share a node by an alias).
@@ -139,11 +148,14 @@ impl<'a> Item<'a> {
     pub(crate) fn section(&self) -> Option<Section<'a>> {
         match &self.node.value {
             Value::Map(entries) => {
-                Some(Section { item: self.clone(), entries, known: Vec::new(), later: Vec::new() })
+                Some(Section { item: self.clone(), entries, known: Vec::new(), without_effect: Vec::new() })
             }
-            Value::Null => {
-                Some(Section { item: self.clone(), entries: &[], known: Vec::new(), later: Vec::new() })
-            }
+            Value::Null => Some(Section {
+                item: self.clone(),
+                entries: &[],
+                known: Vec::new(),
+                without_effect: Vec::new(),
+            }),
             Value::Scalar { .. } | Value::List(_) => self.wrong("keys with values"),
         }
     }
@@ -338,7 +350,8 @@ pub(crate) struct Section<'a> {
     pub(crate) item: Item<'a>,
     entries: &'a [Entry],
     known: Vec<&'static str>,
-    later: Vec<&'static str>,
+    /// Keys that are recognised without effect: of features to come, or MAS's.
+    without_effect: Vec<&'static str>,
 }
 
 impl<'a> Section<'a> {
@@ -379,7 +392,7 @@ impl<'a> Section<'a> {
     /// Keys of features that come later: an error if one is given, since ignoring it would betray whoever wrote it.
     pub(crate) fn later(&mut self, keys: &[(&'static str, &str)]) {
         for (key, what) in keys {
-            self.later.push(key);
+            self.without_effect.push(key);
             if let Some(entry) = self.entries.iter().find(|entry| entry.key == *key) {
                 let message = format!("{what} not supported yet by this version, remove the key");
                 self.at_key(&self.entry(entry), Severity::Error, message);
@@ -390,8 +403,11 @@ impl<'a> Section<'a> {
     /// Keys of MAS that mean nothing to us (yet): a warning for each.
     pub(crate) fn unused(&mut self, keys: &[&'static str]) {
         for key in keys {
-            if let Some(item) = self.take(key) {
-                self.at_key(&item, Severity::Warning, "is not used yet by this version".to_owned());
+            self.without_effect.push(key);
+            let given = |entry: &&Entry| entry.key == *key && !matches!(entry.node.value, Value::Null);
+            if let Some(entry) = self.entries.iter().find(given) {
+                let message = "is not used yet by this version".to_owned();
+                self.at_key(&self.entry(entry), Severity::Warning, message);
             }
         }
     }
@@ -415,12 +431,19 @@ impl<'a> Section<'a> {
 
     /// Reports every key that nobody took.
     pub(crate) fn finish(self) {
+        #[cfg(test)]
+        for key in &self.known {
+            let steps = self.path_of(key);
+            let steps: Vec<&str> =
+                steps.split('.').map(|step| step.split('[').next().unwrap_or("")).collect();
+            self.item.context.known.borrow_mut().insert(steps.join("."));
+        }
         let foreign = |entry: &&Entry| {
             let key = entry.key.as_str();
-            !self.known.contains(&key) && !self.later.contains(&key)
+            !self.known.contains(&key) && !self.without_effect.contains(&key)
         };
         for entry in self.entries.iter().filter(foreign) {
-            let hint = match nearest(&entry.key, self.known.iter().copied()) {
+            let hint = match nearest(&entry.key, self.known.iter().chain(&self.without_effect).copied()) {
                 Some(name) => format!("did you mean \"{name}\"?"),
                 None => format!("known here: {}", quoted(self.known.iter().copied())),
             };
