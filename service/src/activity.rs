@@ -31,7 +31,9 @@ impl Activity {
     /// Faults of the database; what was noted is lost then, and noted again with the next request.
     pub async fn flush(&self, storage: &Storage) -> Result<usize, StorageError> {
         let noted = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let all: Vec<_> = noted.into_iter().collect();
+        let mut all: Vec<_> = noted.into_iter().collect();
+        // In the order in which everybody locks several sessions: so nobody deadlocks.
+        all.sort_unstable();
         for batch in all.chunks(BATCH) {
             let mut tx = storage.begin(Durability::Relaxed).await?;
             for (session, at) in batch {

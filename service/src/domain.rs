@@ -1,6 +1,7 @@
 //! Rules without HTTP and without SQL.
 
 pub mod account;
+pub mod attempts;
 pub mod device;
 mod id;
 pub mod limit;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::activity::Activity;
 use crate::clock::{Clock, Rng};
+use crate::domain::attempts::Attempts;
 use crate::error::ServiceError;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
@@ -26,6 +27,8 @@ pub struct State {
     pub outbox: Outbox,
     /// Hashes and verifies passwords.
     pub passwords: Passwords,
+    /// Logins under way.
+    pub attempts: Attempts,
     /// Makes the tags that tokens carry.
     pub tags: UserTags,
     /// Which sessions were active, until it is written down.
@@ -71,6 +74,7 @@ impl State {
             synapse,
             outbox: Outbox::default(),
             passwords: Passwords::new(&config.passwords, workers, rng.clone())?,
+            attempts: Attempts::default(),
             tags: UserTags::new(&secrets.encryption),
             activity: Activity::default(),
             metrics: Metrics::default(),

@@ -46,6 +46,11 @@ impl Bucket {
         Self { name, interval_micros, capacity_micros: capacity_micros.min(LONGEST_INTERVAL_MICROS) }
     }
 
+    /// How many tokens it holds when it is full.
+    pub fn burst(&self) -> usize {
+        usize::try_from(self.capacity_micros / self.interval_micros).unwrap_or(usize::MAX).max(1)
+    }
+
     /// The latest moment of fullness that still has a token to take.
     pub fn latest_micros(&self, now: Timestamp) -> i64 {
         micros(now).saturating_add(self.capacity_micros).saturating_sub(self.interval_micros)

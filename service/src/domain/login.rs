@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::domain::attempts::Attempt;
 use crate::domain::device::{self, LONGEST_NAME_CHARS, LONGEST_USER_AGENT_CHARS};
 use crate::domain::limit::Bucket;
 use crate::domain::session::Session;
@@ -108,6 +109,8 @@ struct Proven {
     user: User,
     /// Tokens to give back: this was no failure.
     taken: Vec<Bucket>,
+    /// Others wait until they are given back.
+    _attempt: Attempt,
     /// An old hash and the better one.
     upgrade: Option<(Stored, Stored)>,
     /// Used up by this login.
@@ -163,7 +166,7 @@ async fn check_password(
     };
     let limits = &state.config.rate_limiting;
     let buckets = vec![Bucket::login_of_address(limits, ip), Bucket::login_of_account(limits, &account)];
-    take_all(state, &buckets).await?;
+    let attempt = take_all(state, &buckets).await?;
 
     let deactivated = user.as_ref().is_none_or(|user| user.deactivated_at.is_some());
     let checked = if deactivated { None } else { stored.clone() };
@@ -181,22 +184,23 @@ async fn check_password(
         give_back_all(state, &buckets).await;
         return Err(LoginError::Locked);
     }
-    Ok(Proven { user, taken: buckets, upgrade: stored.zip(better), login_token: None })
+    Ok(Proven { user, taken: buckets, _attempt: attempt, upgrade: stored.zip(better), login_token: None })
 }
 
 async fn check_token(state: &SharedState, token: &str, ip: Option<IpAddr>) -> Result<Proven, LoginError> {
     let buckets = vec![Bucket::login_of_address(&state.config.rate_limiting, ip)];
-    take_all(state, &buckets).await?;
+    let attempt = take_all(state, &buckets).await?;
     let hash = TokenHash::of_presented(token).ok_or(LoginError::Forbidden)?;
     let mut connection = state.storage.read().await?;
     let owner = storage::login_token::owner(&mut connection, &hash, state.clock.now()).await?;
     let owner = owner.ok_or(LoginError::Forbidden)?;
     let user = storage::user::by_id(&mut connection, &owner).await?.ok_or(LoginError::Forbidden)?;
-    Ok(Proven { user, taken: buckets, upgrade: None, login_token: Some(hash) })
+    Ok(Proven { user, taken: buckets, _attempt: attempt, upgrade: None, login_token: Some(hash) })
 }
 
-/// Takes one token of each bucket, or none at all.
-async fn take_all(state: &SharedState, buckets: &[Bucket]) -> Result<(), LoginError> {
+/// Takes one token of each bucket, or none at all, when it is this attempt's turn.
+async fn take_all(state: &SharedState, buckets: &[Bucket]) -> Result<Attempt, LoginError> {
+    let attempt = state.attempts.begin(buckets).await.ok_or(LoginError::Limited(WHEN_CROWDED))?;
     let now = state.clock.now();
     let mut tx = state.storage.begin(Durability::Relaxed).await?;
     for bucket in buckets {
@@ -206,7 +210,8 @@ async fn take_all(state: &SharedState, buckets: &[Bucket]) -> Result<(), LoginEr
             return Err(LoginError::Limited(bucket.wait(full_at, now)));
         }
     }
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    Ok(attempt)
 }
 
 /// Gives them back; that this fails is no reason to fail a login.
@@ -231,6 +236,7 @@ async fn establish(state: &SharedState, proven: Proven, request: &Request) -> Re
     let mut tx = state.storage.begin(Durability::Full).await?;
     let begun = begin(state, &mut tx, &proven, request).await?;
     tx.commit().await?;
+    drop(proven);
 
     if let Err(error) = tell_synapse(state, &begun).await {
         abandon(state, &begun).await;
@@ -395,6 +401,9 @@ impl std::fmt::Debug for Credential {
         }
     }
 }
+
+/// When too many of one address are under way.
+const WHEN_CROWDED: Duration = Duration::from_secs(2);
 
 /// From the redirect to the client's own request: seconds, and a minute for slow phones.
 const LOGIN_TOKEN_LIFE: Duration = Duration::from_secs(60);

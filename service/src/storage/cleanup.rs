@@ -1,6 +1,6 @@
 //! Deletes what nobody needs any more, a bounded number of rows at a time.
 
-use super::{Durability, Storage, StorageError};
+use super::{Backend, Durability, Storage, StorageError};
 use crate::clock::Timestamp;
 use crate::domain::limit::micros;
 
@@ -38,8 +38,13 @@ impl Expired {
         }
     }
 
-    fn statements(self) -> &'static [&'static str] {
+    fn statements(self, backend: Backend) -> &'static [&'static str] {
         match self {
+            // A login holds two of these rows at a time: whoever waits for the one while holding the other would deadlock.
+            Self::RateLimits if backend == Backend::Postgres => &[concat!(
+                "DELETE FROM rate_limits WHERE bucket IN ",
+                "(SELECT bucket FROM rate_limits WHERE full_at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED)"
+            )],
             Self::AccessTokens => &[concat!(
                 "DELETE FROM compat_access_tokens WHERE hash IN ",
                 "(SELECT t.hash FROM compat_access_tokens t WHERE t.expires_at < $1 AND NOT EXISTS ",
@@ -58,7 +63,7 @@ impl Expired {
             )],
             Self::RateLimits => &[concat!(
                 "DELETE FROM rate_limits WHERE bucket IN ",
-                "(SELECT bucket FROM rate_limits WHERE full_at < $1 LIMIT $2) AND full_at < $1"
+                "(SELECT bucket FROM rate_limits WHERE full_at < $1 LIMIT $2)"
             )],
             Self::Sessions => &[
                 concat!(
@@ -95,7 +100,7 @@ pub async fn delete_batch(
     };
     let mut tx = storage.begin(Durability::Relaxed).await?;
     let mut deleted = 0;
-    for sql in what.statements() {
+    for sql in what.statements(storage.backend()) {
         // The last statement deletes the rows that count.
         deleted = sqlx::query(*sql).bind(before).bind(BATCH).execute(&mut *tx).await?.rows_affected();
     }

@@ -276,3 +276,21 @@ async fn an_old_hash_is_upgraded_by_the_login() {
     drop(connection);
     server.login(json!({"password": "correct horse"})).await.is(200, "");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_right_passwords_at_once_are_no_failures() {
+    let server = Server::with(|config| {
+        config.rate_limiting.login_per_ip = conf::RateLimit { burst: 3, per_second: 0.001 };
+    })
+    .await;
+    let server = std::sync::Arc::new(server);
+    let logins: Vec<_> = (0..40)
+        .map(|_| {
+            let server = server.clone();
+            tokio::spawn(async move { server.login(json!({})).await })
+        })
+        .collect();
+    for login in logins {
+        login.await.unwrap().is(200, "");
+    }
+}
