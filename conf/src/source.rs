@@ -185,7 +185,7 @@ fn is_secret_value(value: &str) -> bool {
 }
 
 /// Whether the value of a key, perhaps a misspelt one, is not for everybody's eyes.
-fn is_secret_key(key: &str) -> bool {
+pub(crate) fn is_secret_key(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     let names_a_place = ["_file", "_path", "_dir"].iter().any(|end| key.ends_with(end));
     !names_a_place

@@ -10,7 +10,9 @@ use crate::preset::parse_server_name;
 /// When the name is not a Matrix server name, in words.
 pub fn starter(server_name: &str) -> Result<String, String> {
     let server_name = parse_server_name(server_name)?;
-    Ok(TEMPLATE.replace("{server_name}", &server_name))
+    let domain = server_name.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()));
+    let domain = domain.map_or(server_name.as_str(), |(domain, _)| domain);
+    Ok(TEMPLATE.replace("{server_name}", &server_name).replace("{domain}", domain))
 }
 
 /// What to paste into Synapse's `homeserver.yaml` so that it asks the bundled auth service.
@@ -29,8 +31,8 @@ edge:
     # The part after the colon of user ids: @alice:{server_name}
     server_name: {server_name}
     # Where clients find Synapse and the auth service; both names have to lead to this machine.
-    # host: matrix.{server_name}
-    # auth_host: auth.{server_name}
+    # host: matrix.{domain}
+    # auth_host: auth.{domain}
     # Where Synapse listens: http://host:port, or unix:/path/to/socket.
     synapse: http://localhost:8008
     # The auth service of this program; or where a Matrix Authentication Service listens.
@@ -40,8 +42,8 @@ edge:
   tls:
     certificates:
       # One certificate for all names, or one entry for each.
-      - certificate_file: /etc/letsencrypt/live/{server_name}/fullchain.pem
-        key_file: /etc/letsencrypt/live/{server_name}/privkey.pem
+      - certificate_file: /etc/letsencrypt/live/{domain}/fullchain.pem
+        key_file: /etc/letsencrypt/live/{domain}/privkey.pem
 
 matrix:
   # Synapse has to know the same secret.

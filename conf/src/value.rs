@@ -185,6 +185,23 @@ mod tests {
         assert_eq!(ByteSize(50 << 20).to_string(), "50M");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_value_that_is_printed_parses_back(millis in 0..=LONGEST_MILLIS, bytes: u64) {
+            let duration = Duration::from_millis(millis);
+            proptest::prop_assert_eq!(parse_duration(&print_duration(duration)), Ok(duration));
+            proptest::prop_assert_eq!(parse_size(&ByteSize(bytes).to_string()), Ok(ByteSize(bytes)));
+        }
+
+        #[test]
+        fn a_network_holds_the_address_it_was_written_with(address: IpAddr, length in 0_u8..=128) {
+            let length = if address.is_ipv4() { length.min(32) } else { length };
+            let network = parse_network(&format!("{address}/{length}")).unwrap();
+            proptest::prop_assert!(network.contains(&address));
+            proptest::prop_assert_eq!(parse_network(&network.to_string()), Ok(network));
+        }
+    }
+
     #[test]
     fn networks_of_the_guide_are_taken_as_written() {
         let check =

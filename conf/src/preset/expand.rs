@@ -1,6 +1,7 @@
 //! What the preset stands for: listeners, sites and routes.
 //!
-//! The order of a site's routes is: what is never public, what the user added for the host, the rest of the preset.
+//! The order of a site's routes is: what is never public, what the user added for the host, the rest of the preset. Only a user's
+//! `prefix: /` comes after the preset's own paths, since before them it would take the logins.
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -63,13 +64,13 @@ pub(crate) fn expand_sites(
     let mut own: Vec<Site> = Vec::new();
     for read in given {
         match hosts.iter_mut().find(|host| read.site.hosts.contains(&HostPattern::Exact(host.name.clone()))) {
-            None => own.push(read.site),
+            None => own.push(Site { listeners: read.site.listeners.or_else(|| scope.clone()), ..read.site }),
             Some(host) => host.add(edge, read, preset.server_name_span),
         }
     }
     sites.extend(hosts.into_iter().map(|host| host.into_site(scope.clone())));
     sites.extend(own);
-    if listeners.iter().any(|listener| listener.name == FEDERATION && listener.tls) {
+    if scope.is_some() {
         sites.push(federation(preset, synapse));
     }
     sites
@@ -87,6 +88,7 @@ struct HostRoutes {
     never: Vec<Route>,
     own: Vec<Route>,
     rest: Vec<Route>,
+    own_rest: Vec<Route>,
     catch_all: Vec<Route>,
 }
 
@@ -99,6 +101,7 @@ fn routes_of<'a>(hosts: &'a mut Vec<HostRoutes>, name: &str) -> &'a mut HostRout
             never: Vec::new(),
             own: Vec::new(),
             rest: Vec::new(),
+            own_rest: Vec::new(),
             catch_all: Vec::new(),
         });
     }
@@ -155,11 +158,24 @@ impl HostRoutes {
             edge.context.find(Severity::Error, span, &format!("{}.hosts", read.path), message, &related);
             return;
         }
-        self.own.extend(read.site.routes);
+        let everything = |route: &Route| matches!(&route.matcher, Matcher::Prefix(prefix) if prefix == "/");
+        let (rest, own): (Vec<Route>, Vec<Route>) = read.site.routes.into_iter().partition(everything);
+        if !self.catch_all.is_empty() && rest.iter().any(|route| route.methods.is_none()) {
+            let span = read.host_spans.first().copied();
+            let message = format!(
+                "`prefix: /` on `{}` takes every request that the auth service should get",
+                self.name
+            );
+            let related = [(preset, "the preset".to_owned())];
+            edge.context.find(Severity::Warning, span, &read.path, message, &related);
+        }
+        self.own.extend(own);
+        self.own_rest.extend(rest);
     }
 
     fn into_site(self, listeners: Option<Vec<String>>) -> Site {
-        let routes = [self.never, self.own, self.rest, self.catch_all].into_iter().flatten().collect();
+        let routes =
+            [self.never, self.own, self.rest, self.own_rest, self.catch_all].into_iter().flatten().collect();
         Site { name: self.name.clone(), hosts: vec![HostPattern::Exact(self.name)], listeners, routes }
     }
 }

@@ -40,9 +40,11 @@ fn read_site(item: &Item<'_>, upstreams: &Upstreams, listeners: &[(String, Span)
         section.take("listeners").map_or(Some(None), |item| read_listener_names(&item, listeners).map(Some));
     let routes = section.require("routes", "say what is done, such as [{prefix: /, upstream: NAME}]");
     let routes = routes.and_then(|item| {
-        let routes: Vec<Option<Route>> =
-            item.filled_list()?.iter().map(|item| read_route(item, upstreams)).collect();
-        routes.into_iter().collect::<Option<Vec<Route>>>()
+        let items = item.filled_list()?;
+        let routes: Vec<Option<Route>> = items.iter().map(|item| read_route(item, upstreams)).collect();
+        let routes = routes.into_iter().collect::<Option<Vec<Route>>>()?;
+        warn_of_unreachable(&items, &routes);
+        Some(routes)
     });
     section.later(&[
         ("hsts", "HSTS is"),
@@ -183,6 +185,33 @@ fn read_route(item: &Item<'_>, upstreams: &Upstreams) -> Option<Route> {
         action: action?,
         max_body_size: max_body_size?,
     })
+}
+
+/// A route that an earlier one leaves nothing for.
+fn warn_of_unreachable(items: &[Item<'_>], routes: &[Route]) {
+    for (index, (item, route)) in items.iter().zip(routes).enumerate() {
+        if let Some(earlier) = routes.iter().take(index).find(|earlier| takes_all_of(earlier, route)) {
+            item.warn(format!("is never reached, `{}` before it takes every request", earlier.name));
+        }
+    }
+}
+
+fn takes_all_of(earlier: &Route, later: &Route) -> bool {
+    let covers = match (&earlier.matcher, &later.matcher) {
+        (Matcher::Prefix(prefix), Matcher::Path(path) | Matcher::Prefix(path)) => {
+            path.starts_with(prefix.as_str())
+        }
+        (Matcher::Path(a), Matcher::Path(b)) => a == b,
+        (Matcher::Prefix(prefix), Matcher::Regex(_)) => prefix == "/",
+        (Matcher::Regex(a), Matcher::Regex(b)) => a.as_str() == b.as_str(),
+        (Matcher::Path(_) | Matcher::Regex(_), _) => false,
+    };
+    let methods = match (&earlier.methods, &later.methods) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(earlier), Some(later)) => later.iter().all(|method| earlier.contains(method)),
+    };
+    covers && methods
 }
 
 /// The only one of several keys that is given.

@@ -7,5 +7,6 @@ mod effective;
 mod files;
 mod folder;
 mod guide;
+mod hostile;
 mod mas;
 mod preset;

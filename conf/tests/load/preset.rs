@@ -203,14 +203,25 @@ fn named_upstreams_and_own_routes() {
     web: {servers: [\"web:80\"], forwarded_for: append}
   sites:
     - hosts: [matrix.example.com]
-      routes: [{prefix: /, upstream: web}]
+      routes: [{prefix: /, upstream: web}, {path: /.well-known/matrix/client, deny: 410}]
     - hosts: [chat.example.com, \"*.example.org\", _]
       routes: [{prefix: /, upstream: web}]
 ",
     );
     let matrix = routes(site(&loaded, "matrix.example.com"));
-    assert_eq!(matrix[..4], ["/_synapse/mas → 404", "/_synapse/admin → 403", "/metrics → 404", "/ → web"]);
-    assert_eq!(routes(site(&loaded, "chat.example.com")), ["/ → web"]);
+    assert_eq!(
+        matrix[..4],
+        [
+            "/_synapse/mas → 404",
+            "/_synapse/admin → 403",
+            "/metrics → 404",
+            "= /.well-known/matrix/client → 410"
+        ]
+    );
+    assert_eq!(matrix.last().unwrap(), "/ → web");
+    let chat = site(&loaded, "chat.example.com");
+    assert_eq!(routes(chat), ["/ → web"]);
+    assert_eq!(chat.listeners, Some(vec!["https".to_owned(), "http".to_owned()]));
 }
 
 #[test]
