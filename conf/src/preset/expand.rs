@@ -160,7 +160,10 @@ impl HostRoutes {
         }
         let everything = |route: &Route| matches!(&route.matcher, Matcher::Prefix(prefix) if prefix == "/");
         let (rest, own): (Vec<Route>, Vec<Route>) = read.site.routes.into_iter().partition(everything);
-        if !self.catch_all.is_empty() && rest.iter().any(|route| route.methods.is_none()) {
+        let hides = |route: &Route| {
+            route.methods.is_none() && !self.catch_all.iter().any(|auth| same_upstream(auth, route))
+        };
+        if !self.catch_all.is_empty() && rest.iter().any(hides) {
             let span = read.host_spans.first().copied();
             let message = format!(
                 "`prefix: /` on `{}` takes every request that the auth service should get",
@@ -178,6 +181,10 @@ impl HostRoutes {
             [self.never, self.own, self.rest, self.own_rest, self.catch_all].into_iter().flatten().collect();
         Site { name: self.name.clone(), hosts: vec![HostPattern::Exact(self.name)], listeners, routes }
     }
+}
+
+fn same_upstream(a: &Route, b: &Route) -> bool {
+    matches!((&a.action, &b.action), (Action::Upstream(a), Action::Upstream(b)) if a.name == b.name)
 }
 
 /// The federation port serves other servers, and nothing that only people need.

@@ -10,3 +10,4 @@ mod guide;
 mod hostile;
 mod mas;
 mod preset;
+mod readme;
