@@ -73,7 +73,7 @@ impl Admin {
 
     fn metrics(&self) -> String {
         let dropped = self.log.as_ref().map_or(0, LogHandle::dropped);
-        metrics::text(&self.counters, self.limits.open(), dropped)
+        metrics::text(&self.counters, self.limits.counts(), dropped)
     }
 }
 

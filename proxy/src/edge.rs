@@ -93,10 +93,10 @@ impl Edge {
         let count = workers(&self.config);
         let log = self.config.access_log.as_ref().map(|log| AccessLog::open(log, count)).transpose();
         let log = log.map_err(EdgeError::AccessLog)?;
-        let limits = Arc::new(ConnectionLimits::new(
-            self.config.limits.max_connections,
-            self.config.limits.max_connections_per_ip,
-        ));
+        let (total, per_ip) = (self.config.limits.max_connections, self.config.limits.max_connections_per_ip);
+        // A trusted proxy speaks for many clients.
+        let limits =
+            Arc::new(ConnectionLimits::exempting(total, per_ip, self.config.trusted_proxies.clone()));
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
         let admin = Arc::new(Admin {
             counters: counters.clone(),

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use accept::limits::Counts;
+
 /// Counters of one worker.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -47,7 +49,7 @@ impl Counters {
 }
 
 /// Prometheus's text format, version 0.0.4.
-pub(crate) fn text(workers: &[Arc<Counters>], open_connections: usize, dropped_lines: u64) -> String {
+pub(crate) fn text(workers: &[Arc<Counters>], connections: Counts, dropped_lines: u64) -> String {
     let sum = |counter: fn(&Counters) -> &AtomicU64| -> u64 {
         workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
     };
@@ -55,7 +57,25 @@ pub(crate) fn text(workers: &[Arc<Counters>], open_connections: usize, dropped_l
     let mut metric = |name: &str, kind: &str, help: &str, value: u64| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     };
-    metric("gatehouse_edge_connections_open", "gauge", "Open connections.", open_connections as u64);
+    metric("gatehouse_edge_connections_open", "gauge", "Open connections.", connections.open as u64);
+    metric(
+        "gatehouse_edge_connections_accepted_total",
+        "counter",
+        "Connections accepted.",
+        connections.admitted,
+    );
+    metric(
+        "gatehouse_edge_connections_over_limit_total",
+        "counter",
+        "Connections closed because there were too many.",
+        connections.over_limit,
+    );
+    metric(
+        "gatehouse_edge_connections_refused_total",
+        "counter",
+        "Connections closed for their PROXY header or TLS handshake.",
+        connections.refused,
+    );
     metric(
         "gatehouse_edge_connections_total",
         "counter",
@@ -126,7 +146,7 @@ mod tests {
         workers[0].request(200, 1, 2, 1_500_000);
         workers[1].request(204, 1, 2, 1);
         workers[1].request(0, 0, 0, 0);
-        let text = text(&workers, 3, 4);
+        let text = text(&workers, Counts { open: 3, ..Counts::default() }, 4);
         for line in [
             "gatehouse_edge_connections_open 3",
             "gatehouse_edge_requests_total{status=\"2xx\"} 2",

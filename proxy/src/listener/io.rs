@@ -185,6 +185,13 @@ impl Out {
         self.sent >= self.bytes.len()
     }
 
+    fn collect(&mut self, bytes: &[u8]) {
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(KEPT_BYTES.max(bytes.len()));
+        }
+        self.bytes.extend_from_slice(bytes);
+    }
+
     /// Counts written bytes; how many went beyond what was collected.
     fn advance(&mut self, count: usize) -> usize {
         let collected = self.bytes.len() - self.sent;
@@ -229,7 +236,7 @@ impl AsyncWrite for EdgeIo {
             return Poll::Ready(Ok(bytes.len()));
         }
         if this.out.bytes.len() + bytes.len() <= COLLECTED_BYTES {
-            this.out.bytes.extend_from_slice(bytes);
+            this.out.collect(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
         loop {
