@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use sqlx::any::{Any, AnyPoolOptions, AnyRow};
 use sqlx::pool::PoolConnection;
-use sqlx::{AnyConnection, AnyPool, Executor, Row, SqlSafeStr};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use error::StorageError;
@@ -98,19 +98,31 @@ impl Storage {
                 Box::pin(async move {
                     // SQLite undoes a transaction by itself when the disk is full, which sqlx does not notice: such a connection could
                     // never begin another one.
-                    if sqlx::Connection::is_in_transaction(connection) {
+                    if connection.is_in_transaction() {
                         return Ok(false);
                     }
                     // A server may have closed a connection that lay idle; a busy one is not asked each time.
                     if meta.idle_for > IDLE_BEFORE_PING {
-                        return Ok(sqlx::Connection::ping(connection).await.is_ok());
+                        return Ok(connection.ping().await.is_ok());
                     }
                     Ok(true)
                 })
             })
             .after_connect(move |connection, _| Box::pin(prepare_connection(connection, backend)))
             .connect(uri)
-            .await?;
+            .await;
+        let pool = match pool {
+            Ok(pool) => pool,
+            // The pool has tried again and again, and does not say what was wrong.
+            Err(sqlx::Error::PoolTimedOut) => {
+                let connected = tokio::time::timeout(deadline, AnyConnection::connect(uri)).await;
+                return Err(connected.map_or(StorageError::Busy, |tried| match tried {
+                    Ok(_) => StorageError::Busy,
+                    Err(error) => error.into(),
+                }));
+            }
+            Err(error) => return Err(error.into()),
+        };
         let storage = Self { pool, backend, writer: Arc::new(Semaphore::new(1)), deadline };
         migrate::run(&storage, now).await?;
         Ok(storage)

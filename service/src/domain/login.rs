@@ -201,8 +201,9 @@ async fn check_token(state: &SharedState, token: &str, ip: Option<IpAddr>) -> Re
 /// Takes one token of each bucket, or none at all, when it is this attempt's turn.
 async fn take_all(state: &SharedState, buckets: &[Bucket]) -> Result<Attempt, LoginError> {
     let attempt = state.attempts.begin(buckets).await.ok_or(LoginError::Limited(WHEN_CROWDED))?;
-    let now = state.clock.now();
     let mut tx = state.storage.begin(Durability::Relaxed).await?;
+    // Asked when it is our turn to write: an earlier time would meet a bucket of the future.
+    let now = state.clock.now();
     for bucket in buckets {
         if !storage::limit::take(&mut tx, bucket, now).await? {
             let full_at = storage::limit::full_at(&mut tx, bucket).await?.unwrap_or(0);

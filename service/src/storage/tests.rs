@@ -195,6 +195,13 @@ async fn whoever_waits_too_long_for_the_writer_is_told() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_not_there_is_told_from_one_that_is_busy() {
+    let nobody = "postgresql://127.0.0.1:1/x";
+    let missing = Storage::open(nobody, 2, Duration::from_millis(300), NOW).await;
+    assert!(matches!(missing, Err(StorageError::Unreachable(_))), "{missing:?}");
+}
+
+#[tokio::test]
 async fn other_databases_are_refused() {
     for uri in ["mysql://localhost/x", "nonsense", ""] {
         assert!(matches!(open(uri).await, Err(StorageError::Scheme)), "{uri}");

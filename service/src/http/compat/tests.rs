@@ -21,6 +21,7 @@ use crate::synapse::stand_in::{SECRET, StandIn};
 mod flows;
 mod logins;
 mod refreshes;
+mod stress;
 
 /// The service with a stand-in for Synapse and one user, `alice`, whose password is `secret`.
 struct Server {
