@@ -46,19 +46,17 @@ impl Bucket {
         Self { name, interval_micros, capacity_micros: capacity_micros.min(LONGEST_INTERVAL_MICROS) }
     }
 
-    /// How many tokens it holds when it is full.
-    pub fn burst(&self) -> usize {
-        usize::try_from(self.capacity_micros / self.interval_micros).unwrap_or(usize::MAX).max(1)
+    /// How many tokens are in it.
+    pub fn tokens(&self, full_at_micros: Option<i64>, now: Timestamp) -> usize {
+        let until_full = full_at_micros.map_or(0, |full_at| full_at.saturating_sub(micros(now))).max(0);
+        let tokens = self.capacity_micros.saturating_sub(until_full).max(0) / self.interval_micros;
+        usize::try_from(tokens).unwrap_or(usize::MAX)
     }
 
-    /// The latest moment of fullness that still has a token to take.
-    pub fn latest_micros(&self, now: Timestamp) -> i64 {
-        micros(now).saturating_add(self.capacity_micros).saturating_sub(self.interval_micros)
-    }
-
-    /// How long until there is a token again.
-    pub fn wait(&self, full_at_micros: i64, now: Timestamp) -> Duration {
-        let micros = full_at_micros.saturating_sub(self.latest_micros(now));
+    /// How long until there is a token.
+    pub fn wait(&self, full_at_micros: Option<i64>, now: Timestamp) -> Duration {
+        let latest = micros(now).saturating_add(self.capacity_micros).saturating_sub(self.interval_micros);
+        let micros = full_at_micros.map_or(0, |full_at| full_at.saturating_sub(latest));
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 }
@@ -98,15 +96,28 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_until_one_token_is_back() {
+    fn tokens_come_back_one_by_one() {
         let limit = conf::RateLimit { burst: 3, per_second: 0.05 };
         let bucket = Bucket::new("x".into(), limit);
         let now = Timestamp::from_millis(1_000_000);
-        let full_at = |taken: i64| micros(now) + taken * bucket.interval_micros;
-        assert!(full_at(2) <= bucket.latest_micros(now));
-        assert!(full_at(3) > bucket.latest_micros(now));
-        assert_eq!(bucket.wait(full_at(3), now), Duration::from_secs(20));
-        assert_eq!(bucket.wait(full_at(3), now.plus(Duration::from_secs(5))), Duration::from_secs(15));
+        let check = |taken: i64, secs: u64, tokens: usize, wait: u64| {
+            let full_at = Some(micros(now) + taken * bucket.interval_micros);
+            let then = now.plus(Duration::from_secs(secs));
+            assert_eq!(bucket.tokens(full_at, then), tokens, "{taken} taken, after {secs} s");
+            assert_eq!(
+                bucket.wait(full_at, then),
+                Duration::from_secs(wait),
+                "{taken} taken, after {secs} s"
+            );
+        };
+        check(0, 0, 3, 0);
+        check(2, 0, 1, 0);
+        check(3, 0, 0, 20);
+        check(3, 5, 0, 15);
+        check(3, 20, 1, 0);
+        check(3, 1000, 3, 0);
+        check(5, 0, 0, 60);
+        assert_eq!((bucket.tokens(None, now), bucket.wait(None, now)), (3, Duration::ZERO));
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Logging in: from a credential to a session whose tokens may leave the house.
 //!
-//! The order is the point. The right to guess is taken before the password is looked at, and given back when it was right; the
-//! session is committed before Synapse hears of the device; Synapse has said yes before the caller gets the tokens.
+//! The order is the point. Whether another failure is allowed is settled before the password is looked at; the session is committed
+//! before Synapse hears of the device; Synapse has said yes before the caller gets the tokens.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::domain::attempts::Attempt;
+use crate::domain::attempts::Refused;
 use crate::domain::device::{self, LONGEST_NAME_CHARS, LONGEST_USER_AGENT_CHARS};
 use crate::domain::limit::Bucket;
 use crate::domain::session::Session;
@@ -104,13 +104,18 @@ pub enum LoginError {
     Aborted,
 }
 
+impl From<Refused> for LoginError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Limited(wait) => Self::Limited(wait),
+            Refused::Storage(error) => Self::Storage(error),
+        }
+    }
+}
+
 /// A credential that was right, and what is settled together with the new session.
 struct Proven {
     user: User,
-    /// Tokens to give back: this was no failure.
-    taken: Vec<Bucket>,
-    /// Others wait until they are given back.
-    _attempt: Attempt,
     /// An old hash and the better one.
     upgrade: Option<(Stored, Stored)>,
     /// Used up by this login.
@@ -122,16 +127,18 @@ struct Proven {
 /// # Errors
 /// [`LoginError`]; no session is left behind then.
 pub async fn login(state: &SharedState, request: Request) -> Result<LoggedIn, LoginError> {
-    let proven = match &request.credential {
-        Credential::Password { name, typed, password } => {
-            check_password(state, name.as_ref(), typed, password, request.ip).await?
-        }
-        Credential::Token(token) => check_token(state, token, request.ip).await?,
-    };
-    // A client that hangs up now must not leave a session that Synapse has not heard of.
+    // A client that hangs up must neither take its failure back nor leave a session that Synapse has not heard of.
     let state = Arc::clone(state);
-    let established = tokio::spawn(async move { establish(&state, proven, &request).await });
-    established.await.unwrap_or(Err(LoginError::Aborted))
+    let task = tokio::spawn(async move {
+        let proven = match &request.credential {
+            Credential::Password { name, typed, password } => {
+                check_password(&state, name.as_ref(), typed, password, request.ip).await?
+            }
+            Credential::Token(token) => check_token(&state, token, request.ip).await?,
+        };
+        establish(&state, proven, &request).await
+    });
+    task.await.unwrap_or(Err(LoginError::Aborted))
 }
 
 /// Makes a login token for somebody who has proven otherwise who they are. Valid for a minute, once.
@@ -166,67 +173,40 @@ async fn check_password(
     };
     let limits = &state.config.rate_limiting;
     let buckets = vec![Bucket::login_of_address(limits, ip), Bucket::login_of_account(limits, &account)];
-    let attempt = take_all(state, &buckets).await?;
+    let attempt = state.attempts.begin(&state.storage, &state.clock, buckets).await?;
 
     let deactivated = user.as_ref().is_none_or(|user| user.deactivated_at.is_some());
     let checked = if deactivated { None } else { stored.clone() };
-    let verdict = match state.passwords.verify(password.to_owned(), checked).await {
-        Ok(verdict) => verdict,
-        Err(error) => {
-            give_back_all(state, &buckets).await;
-            return Err(error.into());
+    match (user, state.passwords.verify(password.to_owned(), checked).await?) {
+        (Some(user), Verdict::Right(_)) if user.locked_at.is_some() => Err(LoginError::Locked),
+        (Some(user), Verdict::Right(better)) => {
+            Ok(Proven { user, upgrade: stored.zip(better), login_token: None })
         }
-    };
-    let (Some(user), Verdict::Right(better)) = (user, verdict) else {
-        return Err(LoginError::Forbidden);
-    };
-    if user.locked_at.is_some() {
-        give_back_all(state, &buckets).await;
-        return Err(LoginError::Locked);
+        (None, _) | (_, Verdict::Wrong) => {
+            attempt.failed(&state.storage, &state.clock).await?;
+            Err(LoginError::Forbidden)
+        }
     }
-    Ok(Proven { user, taken: buckets, _attempt: attempt, upgrade: stored.zip(better), login_token: None })
 }
 
 async fn check_token(state: &SharedState, token: &str, ip: Option<IpAddr>) -> Result<Proven, LoginError> {
     let buckets = vec![Bucket::login_of_address(&state.config.rate_limiting, ip)];
-    let attempt = take_all(state, &buckets).await?;
-    let hash = TokenHash::of_presented(token).ok_or(LoginError::Forbidden)?;
+    let attempt = state.attempts.begin(&state.storage, &state.clock, buckets).await?;
+    match owner_of(state, token).await? {
+        Some((hash, user)) => Ok(Proven { user, upgrade: None, login_token: Some(hash) }),
+        None => {
+            attempt.failed(&state.storage, &state.clock).await?;
+            Err(LoginError::Forbidden)
+        }
+    }
+}
+
+async fn owner_of(state: &SharedState, token: &str) -> Result<Option<(TokenHash, User)>, StorageError> {
+    let Some(hash) = TokenHash::of_presented(token) else { return Ok(None) };
     let mut connection = state.storage.read().await?;
     let owner = storage::login_token::owner(&mut connection, &hash, state.clock.now()).await?;
-    let owner = owner.ok_or(LoginError::Forbidden)?;
-    let user = storage::user::by_id(&mut connection, &owner).await?.ok_or(LoginError::Forbidden)?;
-    Ok(Proven { user, taken: buckets, _attempt: attempt, upgrade: None, login_token: Some(hash) })
-}
-
-/// Takes one token of each bucket, or none at all, when it is this attempt's turn.
-async fn take_all(state: &SharedState, buckets: &[Bucket]) -> Result<Attempt, LoginError> {
-    let attempt = state.attempts.begin(buckets).await.ok_or(LoginError::Limited(WHEN_CROWDED))?;
-    let mut tx = state.storage.begin(Durability::Relaxed).await?;
-    // Asked when it is our turn to write: an earlier time would meet a bucket of the future.
-    let now = state.clock.now();
-    for bucket in buckets {
-        if !storage::limit::take(&mut tx, bucket, now).await? {
-            let full_at = storage::limit::full_at(&mut tx, bucket).await?.unwrap_or(0);
-            tx.rollback().await?;
-            return Err(LoginError::Limited(bucket.wait(full_at, now)));
-        }
-    }
-    tx.commit().await?;
-    Ok(attempt)
-}
-
-/// Gives them back; that this fails is no reason to fail a login.
-async fn give_back_all(state: &SharedState, buckets: &[Bucket]) {
-    let given = async {
-        let mut tx = state.storage.begin(Durability::Relaxed).await?;
-        for bucket in buckets {
-            storage::limit::give_back(&mut tx, bucket).await?;
-        }
-        tx.commit().await
-    };
-    if let Err(error) = given.await {
-        tracing::warn!(error = %Chain(&error), "a rate limit could not be relaxed");
-    }
+    let Some(owner) = owner else { return Ok(None) };
+    Ok(storage::user::by_id(&mut connection, &owner).await?.map(|user| (hash, user)))
 }
 
 async fn establish(state: &SharedState, proven: Proven, request: &Request) -> Result<LoggedIn, LoginError> {
@@ -237,7 +217,6 @@ async fn establish(state: &SharedState, proven: Proven, request: &Request) -> Re
     let mut tx = state.storage.begin(Durability::Full).await?;
     let begun = begin(state, &mut tx, &proven, request).await?;
     tx.commit().await?;
-    drop(proven);
 
     if let Err(error) = tell_synapse(state, &begun).await {
         abandon(state, &begun).await;
@@ -274,9 +253,6 @@ async fn begin(
         && !storage::login_token::consume(tx, token).await?
     {
         return Err(LoginError::Forbidden);
-    }
-    for bucket in &proven.taken {
-        storage::limit::give_back(tx, bucket).await?;
     }
     if let Some((old, new)) = &proven.upgrade {
         storage::user::upgrade_password(tx, &user.id, old, new).await?;
@@ -402,9 +378,6 @@ impl std::fmt::Debug for Credential {
         }
     }
 }
-
-/// When too many of one address are under way.
-const WHEN_CROWDED: Duration = Duration::from_secs(2);
 
 /// From the redirect to the client's own request: seconds, and a minute for slow phones.
 const LOGIN_TOKEN_LIFE: Duration = Duration::from_secs(60);

@@ -6,37 +6,22 @@ use super::{StorageError, Tx};
 use crate::clock::Timestamp;
 use crate::domain::limit::{Bucket, micros};
 
-/// Takes a token. `false`: there was none, and nothing has changed.
+/// Takes a token, even one that is not there.
 ///
 /// # Errors
 /// Faults of the database.
-pub async fn take(tx: &mut Tx, bucket: &Bucket, now: Timestamp) -> Result<bool, StorageError> {
+pub async fn take(tx: &mut Tx, bucket: &Bucket, now: Timestamp) -> Result<(), StorageError> {
     // One statement, so that two takers never take the same token.
-    let taken = sqlx::query(concat!(
+    sqlx::query(concat!(
         "INSERT INTO rate_limits (bucket, full_at) VALUES ($1, $2 + $3) ",
         "ON CONFLICT (bucket) DO UPDATE SET full_at = ",
-        "(CASE WHEN rate_limits.full_at > $2 THEN rate_limits.full_at ELSE $2 END) + $3 ",
-        "WHERE rate_limits.full_at <= $4"
+        "(CASE WHEN rate_limits.full_at > $2 THEN rate_limits.full_at ELSE $2 END) + $3"
     ))
     .bind(&bucket.name)
     .bind(micros(now))
     .bind(bucket.interval_micros)
-    .bind(bucket.latest_micros(now))
     .execute(&mut **tx)
     .await?;
-    Ok(taken.rows_affected() > 0)
-}
-
-/// Gives a token back.
-///
-/// # Errors
-/// Faults of the database.
-pub async fn give_back(tx: &mut Tx, bucket: &Bucket) -> Result<(), StorageError> {
-    sqlx::query("UPDATE rate_limits SET full_at = full_at - $2 WHERE bucket = $1")
-        .bind(&bucket.name)
-        .bind(bucket.interval_micros)
-        .execute(&mut **tx)
-        .await?;
     Ok(())
 }
 

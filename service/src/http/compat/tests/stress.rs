@@ -45,7 +45,7 @@ async fn client(server: Arc<Server>, number: usize) {
             continue;
         }
         server.is_active(refreshed.token()).await;
-        let path = if number % 3 == 0 { "logout/all" } else { "logout" };
+        let path = if number.is_multiple_of(3) { "logout/all" } else { "logout" };
         fine(server.post_with_token(&format!("/_matrix/client/v3/{path}"), refreshed.token()).await);
     }
 }
