@@ -1,0 +1,73 @@
+"""What the scripts share: the arguments from the test, clients, and the service's own commands.
+
+The client is matrix-nio as it comes from PyPI; it trusts the test's authority through SSL_CERT_FILE, as any program does.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+from nio import AsyncClient, AsyncClientConfig
+
+ARGUMENTS = json.loads(sys.argv[1])
+BASE = ARGUMENTS["base"]
+PASSWORD = "correct horse battery staple"
+
+
+def gatehouse_user(*words, password=None):
+    """Runs `gatehouse user ...` while the service runs."""
+    done = subprocess.run(
+        [*ARGUMENTS["gatehouse"], *words], input=f"{password}\n" if password else "", capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{words}: {done.stderr}"
+    return done.stdout
+
+
+def add_user(name, *more):
+    gatehouse_user("add", name, "--password-stdin", *more, password=PASSWORD)
+
+
+def client(user=""):
+    # nio answers a 429 by waiting and asking again; a limit that is hit in a test is to be seen.
+    return AsyncClient(BASE, user, config=AsyncClientConfig(max_limit_exceeded=0, max_timeouts=0))
+
+
+async def log_in(user, device=""):
+    """A client that has just logged in."""
+    new = client(user)
+    answer = await new.login(PASSWORD, device_name=device)
+    assert getattr(answer, "access_token", None), answer
+    return new
+
+
+async def call(client, method, path, body=None, token=None):
+    """One request as JSON: status and answer."""
+    token = token if token is not None else client.access_token
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    answer = await client.send(method, path, None if body is None else json.dumps(body), headers)
+    return answer.status, await answer.json(content_type=None)
+
+
+async def whoami(client, token=None):
+    return await call(client, "GET", "/_matrix/client/v3/account/whoami", token=token)
+
+
+def run(test):
+    """Runs an async test and closes its clients, whatever happens."""
+
+    async def main():
+        clients = []
+        try:
+            await test(clients.append)
+        finally:
+            for one in clients:
+                await one.close()
+
+    asyncio.run(asyncio.wait_for(main(), 240))
+
+
+def equal(found, expected, what=""):
+    assert found == expected, f"{what}: {found!r} is not {expected!r}"

@@ -1,0 +1,97 @@
+//! What the tests are written with: processes, an HTTP/1.1 client that shows every byte, upstreams that remember every byte,
+//! certificates, and Synapse, both a real one and a stand-in.
+//!
+//! Blocking on purpose: a test reads from top to bottom. Every wait has a deadline and ends with the process's log.
+
+mod auth;
+mod certificate;
+mod client;
+mod gatehouse;
+mod process;
+mod proxy_header;
+mod synapse;
+mod upstream;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub(crate) use auth::{SHARED_SECRET, auth_yaml};
+pub(crate) use certificate::Certificates;
+pub(crate) use client::{Answer, Client, Curl};
+pub(crate) use gatehouse::{Gatehouse, add_user, gatehouse_command};
+pub(crate) use process::{Process, run_to_end};
+pub(crate) use synapse::{FakeSynapse, homeserver};
+pub(crate) use upstream::{Recorded, Reply, Upstream};
+
+/// Long enough for a loaded machine with two cores; nothing waits this long when it works.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder that goes away with the test.
+pub(crate) struct Folder(tempfile::TempDir);
+
+impl Folder {
+    /// A new folder with a short path, so that Unix sockets fit.
+    pub(crate) fn new() -> Self {
+        let made = tempfile::Builder::new().prefix("gh-").tempdir_in("/tmp");
+        Self(made.expect("cannot make a folder in /tmp"))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// The path of something in it.
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes a file and returns its path.
+    pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.join(name);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).unwrap();
+        }
+        std::fs::write(&path, contents).unwrap();
+        path
+    }
+
+    /// The same, readable by its owner only.
+    pub(crate) fn write_private(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.write(name, "");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        self.write(name, contents)
+    }
+}
+
+/// Where the build puts things: the parent of `debug`.
+pub(crate) fn target_folder() -> PathBuf {
+    let binary = Path::new(env!("CARGO_BIN_EXE_gatehouse"));
+    binary.ancestors().nth(2).expect("the binary lies in target/<profile>").to_owned()
+}
+
+/// Whether a program is installed; `tests/run` installs those that the tests use.
+pub(crate) fn program(name: &str) -> PathBuf {
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"]
+        .iter()
+        .map(|folder| Path::new(folder).join(name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{name} is not installed; tests/run installs what the tests need"))
+}
+
+/// A port that nobody listens on, for programs that cannot choose one themselves.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// Waits until something listens on a loopback port, for programs that do not say when they are ready.
+pub(crate) fn wait_until_listening(port: u16) -> std::net::SocketAddr {
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while std::net::TcpStream::connect(address).is_err() {
+        assert!(std::time::Instant::now() < deadline, "nothing listens on {address}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    address
+}

@@ -1,0 +1,21 @@
+//! The auth half of a configuration, short enough for a test.
+
+use std::path::Path;
+
+/// What Synapse, or its stand-in, and the auth service share.
+pub(crate) const SHARED_SECRET: &str = "a-secret-that-only-tests-share";
+
+/// `database`, `matrix`, and limits and hashing that do not slow tests down, with the data in `folder`.
+pub(crate) fn auth_yaml(folder: &Path, synapse: &str) -> String {
+    format!(
+        "\
+data_dir: {folder:?}
+database: {{uri: \"sqlite://{folder}/auth.db\"}}
+matrix: {{homeserver: localhost, endpoint: \"{synapse}\", secret: \"{SHARED_SECRET}\"}}
+passwords:
+  enabled: true
+  schemes: [{{version: 1, algorithm: argon2id, memory_kib: 1024, iterations: 1, parallelism: 1}}]
+",
+        folder = folder.display()
+    )
+}

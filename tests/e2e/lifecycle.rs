@@ -1,0 +1,116 @@
+//! Start and end: ports that are taken, requests in flight at SIGTERM, a second signal.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::harness::{
+    Client, FakeSynapse, Folder, Gatehouse, Reply, Upstream, auth_yaml, gatehouse_command, run_to_end,
+};
+
+fn yaml(bind: &str, upstream: &Upstream) -> String {
+    format!(
+        r#"
+edge:
+  listeners: [{{name: http, binds: [{{address: "{bind}"}}]}}]
+  upstreams: {{api: {{servers: ["{}"]}}}}
+  sites: [{{hosts: ["_"], routes: [{{prefix: /, upstream: api}}]}}]
+"#,
+        upstream.address
+    )
+}
+
+#[test]
+fn a_request_in_flight_is_finished_and_nobody_new_is_let_in() {
+    let folder = Folder::new();
+    let upstream = Upstream::answering(|_| Reply::Late(Duration::from_secs(2)));
+    let mut gatehouse = Gatehouse::start(&folder, &yaml("127.0.0.1:0", &upstream));
+    let address = gatehouse.tcp("http");
+    let mut client = Client::tcp(address);
+    client.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
+    upstream.wait_for(|request| request.target() == "/slow");
+    gatehouse.process.signal(Signal::TERM);
+    gatehouse.process.wait_for("that it stops", |line| line.contains("stopping").then_some(()));
+    let deadline = Instant::now() + Duration::from_secs(1);
+    while std::net::TcpStream::connect(address).is_ok() {
+        assert!(Instant::now() < deadline, "still accepts after SIGTERM");
+        std::thread::yield_now();
+    }
+    assert_eq!(client.receive().expect(200).json()["late"], true);
+    assert_eq!(gatehouse.process.wait().code(), Some(0));
+}
+
+#[test]
+fn idle_connections_do_not_hold_up_the_end() {
+    let folder = Folder::new();
+    let upstream = Upstream::start();
+    let mut gatehouse = Gatehouse::start(&folder, &yaml("127.0.0.1:0", &upstream));
+    let mut idle = gatehouse.client("http");
+    idle.get("x", "/").expect(200);
+    let _silent = gatehouse.client("http");
+    let started = Instant::now();
+    assert_eq!(gatehouse.process.stop().code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let folder = Folder::new();
+    let upstream = Upstream::answering(|_| Reply::Silence);
+    let mut gatehouse = Gatehouse::start(&folder, &yaml("127.0.0.1:0", &upstream));
+    let mut client = gatehouse.client("http");
+    client.send("GET /never HTTP/1.1\r\nHost: x\r\n\r\n");
+    upstream.wait_for(|request| request.target() == "/never");
+    gatehouse.process.signal(Signal::INT);
+    gatehouse.process.wait_for("that it stops", |line| line.contains("stopping").then_some(()));
+    gatehouse.process.signal(Signal::INT);
+    assert_eq!(gatehouse.process.wait().code(), Some(1));
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let folder = Folder::new();
+    let upstream = Upstream::start();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let path = folder.write("gatehouse.yaml", yaml(&address, &upstream));
+    let output = run_to_end(gatehouse_command().arg("run").arg("-c").arg(path), "");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&address) && said.to_lowercase().contains("in use"), "{said}");
+}
+
+#[test]
+fn two_gatehouses_never_share_a_port_by_accident() {
+    let folder = Folder::new();
+    let upstream = Upstream::start();
+    let mut first = Gatehouse::start(&folder, &yaml("127.0.0.1:0", &upstream));
+    let address = first.tcp("http").to_string();
+    let path = folder.write("second.yaml", yaml(&address, &upstream));
+    let output = run_to_end(gatehouse_command().arg("run").arg("-c").arg(path), "");
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    first.client("http").get("x", "/").expect(200);
+}
+
+#[test]
+fn the_auth_service_drains_too() {
+    let folder = Folder::new();
+    let synapse = FakeSynapse::start();
+    let yaml = format!(
+        "{}\
+http:
+  public_base: https://auth.example.com/
+  listeners:
+    - name: web
+      resources: [{{name: health}}]
+      binds: [{{address: \"127.0.0.1:0\"}}]
+",
+        auth_yaml(folder.path(), &synapse.url())
+    );
+    let mut auth = Gatehouse::start_auth(&folder, &yaml);
+    let mut client = auth.client("web");
+    client.get("x", "/health").expect(200);
+    assert!(auth.stop_cleanly());
+    assert!(client.is_closed());
+}

@@ -1,0 +1,19 @@
+//! End to end: the real `gatehouse`, ports chosen by the system, temporary folders, real counterparts. One module per feature.
+//!
+//! `cargo e2e NAME` runs one of them. What they need besides Cargo is installed by `tests/run`.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test panics when it cannot go on; the lint's own exception ends at helper functions"
+)]
+
+mod assets;
+mod bodies;
+mod command_line;
+mod deployments;
+mod faults;
+mod forwarding;
+mod harness;
+mod homeserver;
+mod lifecycle;
+mod proxy_protocol;
