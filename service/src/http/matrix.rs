@@ -75,19 +75,17 @@ impl IntoResponse for MatrixError {
         if let Some(soft_logout) = self.soft_logout {
             body["soft_logout"] = Value::Bool(soft_logout);
         }
-        let mut response = (self.status, Json(Value::Null)).into_response();
+        if let (StatusCode::TOO_MANY_REQUESTS, Some(wait)) = (self.status, self.retry_after) {
+            body["retry_after_ms"] = json!(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
+        }
+        let mut response = (self.status, Json(body)).into_response();
         if let Some(wait) = self.retry_after {
             // Rounded up: who comes a moment too early is turned away again.
             let secs = wait.as_millis().div_ceil(1000).max(1);
             if let Ok(value) = HeaderValue::try_from(secs.to_string()) {
                 response.headers_mut().insert(header::RETRY_AFTER, value);
             }
-            if self.status == StatusCode::TOO_MANY_REQUESTS {
-                body["retry_after_ms"] = json!(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
-            }
         }
-        *response.body_mut() = Body::from(body.to_string());
-        response.headers_mut().remove(header::CONTENT_LENGTH);
         response
     }
 }

@@ -209,7 +209,7 @@ pub async fn owner_of_refresh_token(
     Ok(row.map(|row| row.try_get(0).map(UserId::from_stored)).transpose()?)
 }
 
-/// A refresh token with its session, and what became of the session's current pair. After [`user::hold`].
+/// A refresh token with its session, and what became of the session's current pair. After [`super::user::hold`].
 ///
 /// # Errors
 /// Faults of the database.
