@@ -80,7 +80,9 @@ impl EdgeIo {
 
     /// Reads while no request is served: under a deadline, and not without end.
     fn poll_head(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if !self.head.is_awaited {
+        // The last head became a request that was answered without another read, as one for a file is.
+        let is_next = self.head.bytes > 0 && self.connection.phase() == Phase::Idle;
+        if !self.head.is_awaited || is_next {
             self.head = Head { is_awaited: true, ..Head::default() };
             self.reading.set(Instant::now() + self.limits.idle);
             self.out.give_back();

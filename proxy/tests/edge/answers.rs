@@ -1,5 +1,7 @@
 //! Answers of our own: actions of routes, and faults.
 
+use std::time::Duration;
+
 use conf::{Action, Matcher, Respond};
 use http::{HeaderMap, StatusCode};
 
@@ -56,6 +58,23 @@ async fn answers_without_upstream_keep_the_connection() {
         let answer = client.answer_to("HEAD").await;
         assert_eq!((answer.status, answer.field("content-length")), (200, Some("2")));
     }
+}
+
+#[tokio::test]
+async fn answers_without_upstream_leave_each_head_its_own_limits() {
+    let mut config = config(vec![], |_| vec![prefix("/", respond("hi"))]);
+    config.limits.max_header_size = conf::ByteSize(2048);
+    config.timeouts.header = Duration::from_millis(500);
+    let edge = Running::start(config).await;
+    let mut client = edge.connect().await;
+    for _ in 0..100 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nX: twenty bytes and some\r\n\r\n").await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    // Idle for longer than a head may take.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
 }
 
 #[tokio::test]
