@@ -177,10 +177,9 @@ async fn unreachable_upstreams_are_502() {
 #[tokio::test]
 async fn slow_upstreams_are_504() {
     let upstream =
-        Upstream::start(|_| crate::harness::Reply { delay: std::time::Duration::from_secs(60), ..ok("") })
-            .await;
+        Upstream::start(|_| crate::harness::Reply { delay: Duration::from_secs(60), ..ok("") }).await;
     let mut config = to(&upstream);
-    config.timeouts.upstream_read = std::time::Duration::from_millis(300);
+    config.timeouts.upstream_read = Duration::from_millis(300);
     let edge = Running::start(config).await;
     assert_eq!(edge.get("/").await.status, 504);
 }

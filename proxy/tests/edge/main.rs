@@ -4,6 +4,7 @@
 
 mod answers;
 mod clients;
+mod files;
 mod forward;
 mod harness;
 mod http2;
