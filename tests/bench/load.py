@@ -50,7 +50,7 @@ class Scenario:
 
     def url(self, server):
         scheme, port = ("https", server.https) if self.tls else ("http", server.http)
-        return f"{scheme}://127.0.0.1:{port}{self.path}"
+        return f"{scheme}://localhost:{port}{self.path}"
 
     def all_headers(self):
         return CLIENT_HEADERS | self.headers
