@@ -15,7 +15,7 @@ fuzz_target!(|text: &[u8]| {
     fs::write(&*FILE, text).expect("the temporary folder takes a file");
     match conf::load_at(&[FILE.clone()], SystemTime::UNIX_EPOCH) {
         Ok(loaded) => {
-            let _ = loaded.effective.len();
+            assert!(!loaded.effective.is_empty());
             let _ = loaded.warnings.to_string();
         }
         Err(report) => assert!(!report.to_string().is_empty()),
