@@ -88,7 +88,7 @@ struct Deployment {
     certificates: Certificates,
     edge: SocketAddr,
     synapse: Upstream,
-    _processes: [Gatehouse; 2],
+    processes: [Gatehouse; 2],
     _fake: FakeSynapse,
     folder: Folder,
 }
@@ -130,7 +130,7 @@ edge:
     );
     let mut edge = Gatehouse::start(&folder, &yaml);
     let address = edge.tcp("https");
-    Deployment { certificates, edge: address, synapse, _processes: [edge, auth], _fake: fake, folder }
+    Deployment { certificates, edge: address, synapse, processes: [edge, auth], _fake: fake, folder }
 }
 
 impl Deployment {
@@ -174,6 +174,11 @@ impl Deployment {
         let login = self.login().expect(200).json();
         assert_eq!(login["user_id"], "@alice:localhost");
         self.client(MATRIX).get(MATRIX, "/_matrix/client/versions").expect(200);
+        // Pingora shouts when it cannot use a connection again, for which the auth service's socket once gave it reason.
+        for process in &self.processes {
+            let log = process.process.log();
+            assert!(!log.contains("\"level\":\"ERROR\""), "{log}");
+        }
         let seen = self.synapse.wait_for(|request| request.target() == "/_matrix/client/versions");
         assert_eq!(seen.header("x-forwarded-for").unwrap(), CLIENT.to_string());
         honest
