@@ -26,13 +26,11 @@ pub(super) fn what_to_try(plan: &Plan, user: &str, password: &str) -> String {
 /// Lines for a POSIX shell, each indented by two spaces.
 fn commands(base: &str, ca: &Path, user: &str, password: &str) -> String {
     let curl = format!("curl -sS --fail-with-body --cacert {}", shell_word(&ca.to_string_lossy()));
-    let login = serde_json::json!({
-        "type": "m.login.password",
-        "identifier": {"type": "m.id.user", "user": user},
-        "password": password,
-        "initial_device_display_name": "curl",
-    });
-    let login = shell_word(&login.to_string());
+    let login = shell_word(&format!(
+        r#"{{"type":"m.login.password","identifier":{{"type":"m.id.user","user":{}}},"password":{}}}"#,
+        serde_json::Value::from(user),
+        serde_json::Value::from(password),
+    ));
     let client = format!("{base}/_matrix/client");
     [
         format!("{curl} {client}/versions; echo"),

@@ -108,12 +108,7 @@ impl Home {
         loop {
             match timeout(Duration::from_secs(1), lines.next_line()).await {
                 Ok(Ok(Some(line))) => {
-                    let mut words = line.split_whitespace();
-                    if let (Some("Collecting" | "Downloading" | "Installing"), Some(what)) =
-                        (words.next(), words.next())
-                    {
-                        doing = format!("downloading, {what}");
-                    }
+                    doing = doing_now(&line).unwrap_or(doing);
                 }
                 Ok(_) => break,
                 Err(_) if Instant::now() > deadline => {
@@ -341,6 +336,16 @@ async fn check_python() -> Result<()> {
             OLDEST_PYTHON.0,
             OLDEST_PYTHON.1
         ),
+    }
+}
+
+/// What a line of pip's says it does.
+fn doing_now(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    match (words.next()?, words.next()?) {
+        ("Collecting" | "Downloading", what) => Some(format!("downloading, {what}")),
+        ("Installing", "collected") => Some("unpacking".to_owned()),
+        _ => None,
     }
 }
 
