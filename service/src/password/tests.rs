@@ -117,15 +117,17 @@ async fn an_unknown_user_costs_as_much_as_a_wrong_password() {
     let passwords = passwords(vec![hasher(1, dear)]);
     let known = passwords.hash("secret".into()).await.unwrap();
     let mut fastest = [u128::MAX; 2];
-    for _ in 0..7 {
+    for _ in 0..10 {
         for (index, stored) in [None, Some(known.clone())].into_iter().enumerate() {
             let start = Instant::now();
             passwords.verify("wrong".into(), stored).await.unwrap();
             fastest[index] = fastest[index].min(start.elapsed().as_micros());
         }
     }
+    // One-sided and generous, for a machine that is busy with other tests: it is the missing hash that would show.
     let [unknown, wrong] = fastest;
-    assert!(unknown * 2 > wrong && wrong * 2 > unknown, "unknown {unknown} us, wrong {wrong} us");
+    assert!(unknown * 3 > wrong, "unknown {unknown} us, wrong {wrong} us");
+    assert!(scheme::is_current(&passwords.schemes[0], &passwords.decoy.hash));
 }
 
 #[tokio::test]
