@@ -15,8 +15,8 @@ use tracing_subscriber::EnvFilter;
 const FILTER_VARIABLE: &str = "GATEHOUSE_LOG";
 
 /// What is logged when nothing is asked for. Pingora logs each failed request at `error`, which the access log already has;
-/// the others speak at `info` of what concerns only who debugs them.
-const DEFAULT_FILTER: &str = "info,pingora_proxy=off,pingora_core=error,pingora_pool=error,sqlx=warn,hyper=warn,hyper_util=warn,h2=warn,rustls=warn,reqwest=warn";
+/// the others speak at `info` of what concerns only who debugs them; rustls warns of every client that asks for an address by name.
+const DEFAULT_FILTER: &str = "info,pingora_proxy=off,pingora_core=error,pingora_pool=error,sqlx=warn,hyper=warn,hyper_util=warn,h2=warn,rustls=error,reqwest=warn";
 
 /// Sends all log lines, those of the `log` crate too, to stderr: JSON, one object a line, when it is no terminal, else text.
 ///
