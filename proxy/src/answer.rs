@@ -66,9 +66,9 @@ pub(crate) async fn file(session: &mut Session, mut file: FileAnswer) -> Result<
         return whole(session, told.status, &told.headers, Bytes::from(told.body)).await;
     }
     let header = head(file.status, &file.headers)?;
-    session.write_response_header(Box::new(header), false).await?;
+    session.write_response_header(Box::new(header), file.body.is_at_end()).await?;
     while let Some(chunk) = file.body.next_chunk().await.or_err(ErrorType::FileReadError, "reading a file")? {
-        session.write_response_body(Some(chunk), false).await?;
+        session.write_response_body(Some(chunk), file.body.is_at_end()).await?;
     }
     take_rest(session).await;
     Ok(())

@@ -22,6 +22,15 @@ pub enum FileBody {
 }
 
 impl FileBody {
+    /// Whether there is no next chunk.
+    pub fn is_at_end(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Bytes(bytes) => bytes.is_empty(),
+            Self::File(stream) => stream.pieces.is_empty(),
+        }
+    }
+
     /// The next part of the body, never empty; `None` at its end.
     ///
     /// # Errors
@@ -103,10 +112,13 @@ mod tests {
 
     async fn collect(mut body: FileBody) -> io::Result<Vec<u8>> {
         let mut all = Vec::new();
+        let mut ended = body.is_at_end();
         while let Some(chunk) = body.next_chunk().await? {
             assert!(!chunk.is_empty() && chunk.len() <= CHUNK_BYTES);
             all.extend_from_slice(&chunk);
+            ended = body.is_at_end();
         }
+        assert!(ended && body.is_at_end());
         assert!(body.next_chunk().await?.is_none());
         Ok(all)
     }
