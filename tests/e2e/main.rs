@@ -11,6 +11,7 @@ mod assets;
 mod bodies;
 mod command_line;
 mod deployments;
+mod downloads;
 mod faults;
 mod forwarding;
 mod harness;
