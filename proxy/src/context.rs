@@ -7,7 +7,7 @@ use accept::ClientAddress;
 
 use crate::error::Fault;
 use crate::limits::BodyMeter;
-use crate::listener::ClientConnection;
+use crate::listener::{ClientConnection, Upload};
 use crate::route::RouteId;
 use crate::upstream::Tries;
 
@@ -19,6 +19,8 @@ pub(crate) struct Context {
     pub(crate) started: Instant,
     /// Set first; `None` only if Pingora lost it.
     pub(crate) connection: Option<Arc<ClientConnection>>,
+    /// The body of an HTTP/2 request that has one.
+    pub(crate) upload: Option<Arc<Upload>>,
     /// Who asked, after all trust rules.
     pub(crate) client: ClientAddress,
     pub(crate) site: Option<usize>,
@@ -41,6 +43,7 @@ impl Context {
             id,
             started: Instant::now(),
             connection: None,
+            upload: None,
             client: ClientAddress::UNKNOWN,
             site: None,
             route: None,

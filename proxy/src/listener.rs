@@ -5,6 +5,8 @@
 mod close;
 mod deadline;
 mod io;
+mod streams;
+mod upload;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
@@ -19,6 +21,8 @@ use pingora_http::ResponseHeader;
 pub(crate) use close::close;
 pub(crate) use io::EdgeIo;
 use io::Remains;
+pub(crate) use streams::{StreamPolicy, serve as serve_streams};
+pub(crate) use upload::{Summary, Upload};
 
 /// Deadlines and sizes of a connection.
 #[derive(Debug, Clone, Copy)]

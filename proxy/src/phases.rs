@@ -1,12 +1,13 @@
 //! The way of a request through the edge, as the phases of Pingora's proxy: one short method each. The order of the
 //! decisions is the list in [`Phases::plan`].
 
+use std::borrow::Cow;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use accept::Remote;
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ use crate::error::{Fault, Side};
 use crate::gate::{self, Admitted, Head};
 use crate::headers::{self, Origin};
 use crate::limits::BodyMeter;
-use crate::listener::ClientConnection;
+use crate::listener::{ClientConnection, Summary, Upload};
 use crate::metrics::Counters;
 use crate::route::{self, RouteId, Router};
 use crate::upstream::{self, Identity, Upstream};
@@ -175,15 +176,27 @@ impl Phases {
         self.upstreams.get(context.upstream?)
     }
 
+    /// What remains of a request whose task is dropped.
+    fn summary(&self, session: &Session, context: &Context) -> Summary {
+        let (site, route) = self.router.names(context.site, context.route);
+        let request = session.req_header();
+        Summary {
+            id: context.id,
+            client: context.client,
+            method: request.method.to_string(),
+            host: host_of(request).into_owned(),
+            path: String::from_utf8_lossy(request.raw_path()).into_owned(),
+            site: site.map(str::to_owned),
+            route: route.map(str::to_owned),
+            upstream: self.upstream(context).map(|upstream| upstream.config.name.clone()),
+        }
+    }
+
     fn write_log(&self, session: &Session, context: &Context, status: u16) {
         let Some(log) = &self.log else { return };
         let Some(connection) = &context.connection else { return };
         let request = session.req_header();
         let text = |name| request.headers.get(name).map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
-        let host = match request.uri.authority() {
-            Some(authority) => Some(authority.as_str().into()),
-            None => text(HOST),
-        };
         let (site, route) = self.router.names(context.site, context.route);
         let error = context.fault.map(|fault| fault.to_string());
         let (referer, user_agent) = (text(REFERER), text(USER_AGENT));
@@ -194,7 +207,7 @@ impl Phases {
             protocol: request.version,
             tls: connection.facts.tls.as_ref().map(|tls| tls.version),
             method: request.method.as_str(),
-            host: host.as_deref().unwrap_or_default(),
+            host: &host_of(request),
             path: &String::from_utf8_lossy(request.raw_path()),
             site,
             route,
@@ -235,6 +248,7 @@ impl ProxyHttp for Phases {
         session.set_total_drain_timeout(Some(timeouts.body));
         if session.is_http2() {
             session.set_write_timeout(Some(timeouts.send));
+            context.upload = session.req_header().extensions.get::<Arc<Upload>>().cloned();
         } else {
             session.set_pipelining_enabled(true);
         }
@@ -242,7 +256,11 @@ impl ProxyHttp for Phases {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
-        match self.plan(session, context) {
+        let plan = self.plan(session, context);
+        if let Some(upload) = &context.upload {
+            let _ = upload.summary.set(self.summary(session, context));
+        }
+        match plan {
             Ok(Plan::Forward) => return Ok(false),
             Ok(Plan::Answer(id, path)) => self.answer(session, context, id, &path).await?,
             Ok(Plan::Redirect(location)) => {
@@ -316,9 +334,15 @@ impl ProxyHttp for Phases {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         context: &mut Context,
     ) -> Result<()> {
+        if let Some(upload) = &context.upload {
+            upload.moved();
+            if end_of_stream {
+                upload.complete();
+            }
+        }
         if let Some(body) = body
             && !session.was_upgraded()
             && let Err(fault) = context.meter.count(body.len())
@@ -337,9 +361,28 @@ impl ProxyHttp for Phases {
     ) -> Result<()> {
         if !response.status.is_informational() {
             context.upstream_time = context.upstream_started.map(|started| started.elapsed());
+            if let Some(upload) = &context.upload {
+                upload.begin_answer(response.status.as_u16());
+            }
         }
         headers::from_upstream(response, response.status);
         Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if let Some(upload) = &context.upload {
+            upload.moved();
+            if end_of_stream {
+                upload.answer();
+            }
+        }
+        Ok(None)
     }
 
     async fn fail_to_proxy(
@@ -395,6 +438,19 @@ impl ProxyHttp for Phases {
         _cause: ProxyWarnLogContext,
     ) -> bool {
         true
+    }
+}
+
+/// Host and port as received.
+fn host_of(request: &RequestHeader) -> Cow<'_, str> {
+    match request.uri.authority() {
+        Some(authority) => authority.as_str().into(),
+        None => request
+            .headers
+            .get(HOST)
+            .map(HeaderValue::as_bytes)
+            .map(String::from_utf8_lossy)
+            .unwrap_or_default(),
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
 use accept::{Acceptor, BoundSocket, ConnectionLimits};
-use pingora::apps::{HttpServerApp as _, HttpServerOptions, ServerApp as _};
+use pingora::apps::{HttpServerApp as _, ServerApp as _};
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::access_log::{Entry, LogHandle};
-use crate::listener::{ClientConnection, EdgeIo, IoLimits, close};
+use crate::listener::{ClientConnection, EdgeIo, IoLimits, StreamPolicy, Upload, close, serve_streams};
 use crate::metrics::Counters;
 use crate::phases::Phases;
 use crate::route::Router;
@@ -69,6 +69,11 @@ impl Worker {
             proxy: Arc::new(http_engine(&self.config, phases)),
             stop: self.stop.clone(),
             io_limits,
+            streams: Arc::new(StreamPolicy {
+                options: h2_options(&self.config),
+                idle: self.config.timeouts.idle,
+                body: self.config.timeouts.body,
+            }),
             counters: self.counters,
             log: self.log,
             now: self.now,
@@ -106,6 +111,7 @@ struct Engine {
     proxy: Arc<HttpProxy<Phases>>,
     stop: watch::Receiver<bool>,
     io_limits: IoLimits,
+    streams: Arc<StreamPolicy>,
     counters: Arc<Counters>,
     log: Option<LogHandle>,
     now: fn() -> SystemTime,
@@ -117,40 +123,71 @@ impl Engine {
         self.counters.connection();
         let connection = Arc::new(connection);
         let stream = EdgeIo::new(io, connection.clone(), self.io_limits);
-        self.proxy.process_new(Box::new(stream), &self.stop).await;
+        if connection.is_h2 {
+            let (engine, cut_off) = (self.clone(), connection.clone());
+            let cut = move |upload: &Upload| engine.log_cut(&cut_off, upload);
+            serve_streams(&self.proxy, stream, &self.streams, &self.stop, cut).await;
+        } else {
+            self.proxy.process_new(Box::new(stream), &self.stop).await;
+        }
         if let Some(status) = connection.refusal() {
             self.counters.refused_head();
-            self.log_refusal(&connection, status);
+            self.log(&Entry { status, error: Some("request head refused"), ..unknown(&connection) });
         }
         close(&connection, &self.io_limits).await;
     }
 
-    /// Heads that never were requests have a line in the access log all the same.
-    fn log_refusal(&self, connection: &ClientConnection, status: u16) {
-        let Some(log) = &self.log else { return };
-        let facts = &connection.facts;
-        let entry = Entry {
-            id: 0,
-            client: facts.peer().ip().map_or(accept::ClientAddress::UNKNOWN, Into::into),
-            listener: &facts.listener,
-            protocol: http::Version::HTTP_11,
-            tls: facts.tls.as_ref().map(|tls| tls.version),
-            method: "-",
-            host: "",
-            path: "-",
-            site: None,
-            route: None,
-            upstream: None,
+    /// Requests whose body stopped coming are dropped in the middle; they have a line in the access log all the same.
+    fn log_cut(&self, connection: &ClientConnection, upload: &Upload) {
+        let status = upload.status().unwrap_or(REQUEST_TIMEOUT);
+        self.counters.request(status, 0, 0, 0);
+        let Some(summary) = upload.summary.get() else { return };
+        self.log(&Entry {
+            id: summary.id,
+            client: summary.client,
+            protocol: http::Version::HTTP_2,
+            method: &summary.method,
+            host: &summary.host,
+            path: &summary.path,
+            site: summary.site.as_deref(),
+            route: summary.route.as_deref(),
+            upstream: summary.upstream.as_deref(),
             status,
-            bytes_in: 0,
-            bytes_out: 0,
-            duration: Duration::ZERO,
-            upstream_time: None,
-            error: Some("request head refused"),
-            referer: "",
-            user_agent: "",
-        };
-        log.write(&entry, (self.now)());
+            error: Some("request body timed out"),
+            ..unknown(connection)
+        });
+    }
+
+    fn log(&self, entry: &Entry<'_>) {
+        if let Some(log) = &self.log {
+            log.write(entry, (self.now)());
+        }
+    }
+}
+
+/// A line about a connection of whose request nothing is known.
+fn unknown(connection: &ClientConnection) -> Entry<'_> {
+    let facts = &connection.facts;
+    Entry {
+        id: 0,
+        client: facts.peer().ip().map_or(accept::ClientAddress::UNKNOWN, Into::into),
+        listener: &facts.listener,
+        protocol: http::Version::HTTP_11,
+        tls: facts.tls.as_ref().map(|tls| tls.version),
+        method: "-",
+        host: "",
+        path: "-",
+        site: None,
+        route: None,
+        upstream: None,
+        status: 0,
+        bytes_in: 0,
+        bytes_out: 0,
+        duration: Duration::ZERO,
+        upstream_time: None,
+        error: None,
+        referer: "",
+        user_agent: "",
     }
 }
 
@@ -162,12 +199,7 @@ fn http_engine(config: &conf::Edge, phases: Phases) -> HttpProxy<Phases> {
         max_retries: MAX_RETRIES,
         ..ServerConf::default()
     };
-    let mut proxy = pingora_proxy::http_proxy(&Arc::new(server), phases);
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(config.timeouts.idle);
-    proxy.server_options = Some(options);
-    proxy.h2_options = Some(h2_options(config));
-    proxy
+    pingora_proxy::http_proxy(&Arc::new(server), phases)
 }
 
 fn h2_options(config: &conf::Edge) -> H2Options {
@@ -180,6 +212,7 @@ fn h2_options(config: &conf::Edge) -> H2Options {
     options
 }
 
+const REQUEST_TIMEOUT: u16 = 408;
 const MIN_POOL: usize = 128;
 /// A table of this size takes some hundred kilobytes per worker.
 const MAX_POOL: usize = 8192;

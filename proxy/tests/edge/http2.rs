@@ -271,3 +271,33 @@ async fn stop_lets_streams_finish() {
     assert_eq!(body(response.await.unwrap()).await, (StatusCode::OK, "late".into()));
     edge.served.await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn an_upload_that_stops_coming_is_cut_off() {
+    let upstream = Upstream::start(|request: &Received| {
+        let delay = if request.line().contains("slow") { 1500 } else { 0 };
+        Reply { delay: Duration::from_millis(delay), ..ok("hi") }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    let (mut config, certificate) = with_tls(to(&upstream));
+    config.timeouts.body = Duration::from_millis(400);
+    config.access_log = Some(conf::AccessLog {
+        target: conf::AccessLogTarget::File(path.clone()),
+        format: conf::AccessLogFormat::Json,
+    });
+    let edge = Running::start(config).await;
+    let mut client = h2(&edge, &certificate).await;
+    let (slow, _) = client.send_request(request(Method::GET, "/slow"), true).unwrap();
+    let (response, mut stream) = client.send_request(request(Method::PUT, "/upload"), false).unwrap();
+    stream.send_data(Bytes::from_static(b"some"), false).unwrap();
+    let error = tokio::time::timeout(Duration::from_secs(2), response).await.unwrap().unwrap_err();
+    assert!(error.is_reset(), "{error}");
+    // The other streams of the connection are not concerned.
+    assert_eq!(body(slow.await.unwrap()).await.1, "hi");
+    edge.end().await;
+    let log = std::fs::read_to_string(path).unwrap();
+    assert!(log.contains("\"path\":\"/upload\"") && log.contains("\"status\":408"), "{log}");
+    assert_eq!(log.lines().count(), 2);
+}
