@@ -11,4 +11,5 @@ mod http2;
 mod lifecycle;
 mod limits;
 mod log;
+mod receivers;
 mod upstreams;

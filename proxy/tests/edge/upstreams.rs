@@ -121,3 +121,25 @@ async fn a_connection_that_the_server_closed_is_not_an_error() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn certificates_of_upstreams_are_verified() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder =
+        rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_no_client_auth().with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let handshake = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        acceptor.accept(stream).await.map(drop)
+    });
+    let server = conf::Server::Tcp { host: "localhost".into(), port, tls: true };
+    let edge = Running::start(edge_to(vec![server], None)).await;
+    assert_eq!(edge.get("/").await.status, 502);
+    let error = handshake.await.unwrap().unwrap_err().to_string();
+    assert!(error.contains("UnknownCA") || error.contains("UnknownIssuer"), "{error}");
+}
