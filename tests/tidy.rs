@@ -13,6 +13,7 @@ const FUZZED: &[(&str, &str, &str)] = &[
     ("proxy/src/files/path.rs", "relative", "file_path"),
     ("proxy/src/files/encoding.rs", "acceptable", "accept_encoding"),
     ("proxy/src/files/range.rs", "select", "range"),
+    ("proxy/src/files/conditional.rs", "evaluate", "conditional"),
     ("conf/src/load.rs", "load_at", "conf"),
 ];
 
