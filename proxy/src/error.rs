@@ -226,6 +226,8 @@ fn text(fault: Fault) -> String {
         Fault::UpstreamBroken => "The server behind this proxy did not complete its answer".into(),
         Fault::UpstreamTimeout => "The server behind this proxy did not answer in time".into(),
         Fault::Internal => "This proxy failed".into(),
+        // A route that denies with 404 does not want to be known.
+        Fault::Denied(StatusCode::NOT_FOUND) => text(Fault::NoRoute),
         Fault::Malformed(_)
         | Fault::AmbiguousPath
         | Fault::MethodNotAllowed
@@ -290,6 +292,7 @@ mod tests {
         check(Fault::NoRoute, "/", 404, "<h1>404 Not Found</h1><p>No such route.");
         check(Fault::NoSite, "/_matrixx", 404, "<!doctype html>");
         check(Fault::Denied(StatusCode::FORBIDDEN), "/admin", 403, "Denied by the route");
+        check(Fault::Denied(StatusCode::NOT_FOUND), "/admin", 404, "No such route");
     }
 
     #[test]
