@@ -25,7 +25,9 @@ const DEFAULT_FILTER: &str = "info,pingora_proxy=off,pingora_core=error,pingora_
 pub fn log_to_stderr(filter: Option<&str>) {
     let asked = filter.map(str::to_owned).or_else(|| std::env::var(FILTER_VARIABLE).ok()).unwrap_or_default();
     let (filter, faults) = filter_of(&asked);
-    let builder = tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter);
+    // Complaints about a closed stderr would go to the closed stderr, and panic.
+    let builder =
+        tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).log_internal_errors(false);
     let installed = if io::stderr().is_terminal() {
         builder.with_ansi(std::env::var_os("NO_COLOR").is_none()).try_init()
     } else {

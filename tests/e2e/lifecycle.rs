@@ -1,9 +1,11 @@
 //! Start and end: ports that are taken, requests in flight at SIGTERM, a second signal.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::harness::{
     Client, FakeSynapse, Folder, Gatehouse, Reply, Upstream, auth_yaml, gatehouse_command, run_to_end,
@@ -113,4 +115,25 @@ http:
     client.get("x", "/health").expect(200);
     assert!(auth.stop_cleanly());
     assert!(client.is_closed());
+}
+
+#[test]
+fn whoever_reads_its_log_may_go_away() {
+    let folder = Folder::new();
+    let upstream = Upstream::start();
+    let path = folder.write("gatehouse.yaml", yaml("127.0.0.1:0", &upstream));
+    let mut command = gatehouse_command();
+    command.args(["--log", "debug", "run", "-c"]).arg(path).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let listening = lines.find(|line| line.contains("\"listening\"")).expect("it says where it listens");
+    let listening: serde_json::Value = serde_json::from_str(&listening).unwrap();
+    let address = listening["address"].as_str().unwrap().parse().unwrap();
+    // The other end of its standard error is closed from here on, and every line it logs is an error to it.
+    drop(lines);
+    for _ in 0..3 {
+        Client::tcp(address).get("x", "/").expect(200);
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
