@@ -121,7 +121,7 @@ impl Ready {
     async fn serve(self, stop: watch::Receiver<bool>) -> Result<()> {
         let Self { plan, servers, synapse, password } = self;
         // The sockets are bound, so what is printed now works at once: requests wait in the backlog for a moment.
-        print!("{}", messages::what_to_try(&plan, FIRST_USER, &password));
+        messages::print(&messages::what_to_try(&plan, FIRST_USER, &password));
         let (stop_servers, servers_stop) = watch::channel(false);
         let serving = servers.serve(servers_stop);
         tokio::pin!(serving);
@@ -143,7 +143,7 @@ impl Ready {
                         serving.await.and(Err(error))
                     }
                     () = stopped(stop) => {
-                        eprintln!("stopping");
+                        messages::note("stopping");
                         stop_servers.send_replace(true);
                         serving.await
                     }
@@ -153,7 +153,7 @@ impl Ready {
             }
         };
         if outcome.is_ok() {
-            eprintln!("stopped; everything it made is in {}", plan.folder.display());
+            messages::note(&format!("stopped; everything it made is in {}", plan.folder.display()));
         }
         outcome
     }

@@ -1,5 +1,6 @@
 //! What the quickstart prints for people to read and paste.
 
+use std::io::{Write, stderr, stdout};
 use std::path::Path;
 
 use super::plan::Plan;
@@ -21,6 +22,17 @@ pub(super) fn what_to_try(plan: &Plan, user: &str, password: &str) -> String {
         folder = plan.folder.display(),
         ca = plan.certificate.ca.file_name().unwrap_or_default().display(),
     )
+}
+
+/// Prints to standard output. Losing it (Ctrl-C ends a `tee` behind us first) is no reason to leave Synapse running.
+pub(super) fn print(text: &str) {
+    let mut out = stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints a line to standard error, which may be lost as well.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(stderr(), "{text}");
 }
 
 /// Lines for a POSIX shell, each indented by two spaces.
