@@ -55,6 +55,17 @@ async def whoami(client, token=None):
     return await call(client, "GET", "/_matrix/client/v3/account/whoami", token=token)
 
 
+async def gone(client):
+    """Waits until a token is dead: Synapse is told right after a command, by the service that runs, and not minutes later."""
+    for _ in range(100):
+        status, answer = await whoami(client)
+        if status == 401:
+            equal(answer["errcode"], "M_UNKNOWN_TOKEN")
+            return
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"the token lives on: {status} {answer}")
+
+
 def run(test):
     """Runs an async test and closes its clients, whatever happens."""
 

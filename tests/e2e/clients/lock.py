@@ -1,6 +1,6 @@
-"""A locked account cannot log in until it is unlocked, and only who knows the password learns of the lock."""
+"""A locked account is out at once and cannot log in until it is unlocked; only who knows the password learns of the lock."""
 
-from common import PASSWORD, add_user, call, client, equal, gatehouse_user, log_in, run, whoami
+from common import PASSWORD, add_user, call, client, equal, gatehouse_user, gone, log_in, run, whoami
 
 LOGIN = "/_matrix/client/v3/login"
 
@@ -18,6 +18,7 @@ async def test(keep):
     anybody = client()
     keep(anybody)
     gatehouse_user("lock", "lock_alice")
+    await gone(alice)
     status, answer = await call(anybody, "POST", LOGIN, body(PASSWORD), token="")
     equal((status, answer["errcode"]), (401, "M_USER_LOCKED"))
     status, answer = await call(anybody, "POST", LOGIN, body("wrong"), token="")
