@@ -27,6 +27,9 @@ pub(crate) use upstream::{Recorded, Reply, Upstream};
 /// Long enough for a loaded machine with two cores; nothing waits this long when it works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How the names of [`Folder::shared`] begin; the process id follows.
+const SHARED: &str = "gh-shared-";
+
 /// A folder that goes away with the test.
 pub(crate) struct Folder(tempfile::TempDir);
 
@@ -35,6 +38,19 @@ impl Folder {
     pub(crate) fn new() -> Self {
         let made = tempfile::Builder::new().prefix("gh-").tempdir_in("/tmp");
         Self(made.expect("cannot make a folder in /tmp"))
+    }
+
+    /// A folder for what all tests of a run share. A static is never dropped, so those of earlier runs are removed first.
+    pub(crate) fn shared() -> Self {
+        for entry in std::fs::read_dir("/tmp").unwrap().map_while(Result::ok) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let run = name.strip_prefix(SHARED).and_then(|rest| rest.split('-').next()).map(str::to_owned);
+            if run.is_some_and(|run| !Path::new("/proc").join(run).exists()) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+        let name = format!("{SHARED}{}-", std::process::id());
+        Self(tempfile::Builder::new().prefix(&name).tempdir_in("/tmp").unwrap())
     }
 
     pub(crate) fn path(&self) -> &Path {

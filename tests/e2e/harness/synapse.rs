@@ -51,7 +51,7 @@ fn tied(program_path: &Path) -> Command {
 
 impl Homeserver {
     fn start() -> Self {
-        let folder = Folder::new();
+        let folder = Folder::shared();
         let certificates = Certificates::new(&folder, &["localhost"]);
         let (synapse_port, auth_port) = (free_port(), free_port());
         let yaml = format!(
