@@ -18,6 +18,7 @@ pub(crate) fn run(files: &Files) -> Result<()> {
     let loaded = cli::load(files)?;
     on_runtime(async {
         let stop = process::stop_signal()?;
+        process::outlive_hangup()?;
         let servers = Servers::bind(loaded.config).await?;
         servers.serve(stop).await
     })

@@ -74,6 +74,20 @@ pub fn stop_signal() -> io::Result<watch::Receiver<bool>> {
     Ok(receiver)
 }
 
+/// SIGHUP does not end the program from now on: it is said that this version has to be restarted to read its configuration again.
+///
+/// # Errors
+/// When the system refuses to register a handler.
+pub fn outlive_hangup() -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            warn!("SIGHUP: this version does not reload its configuration, restart it instead");
+        }
+    });
+    Ok(())
+}
+
 async fn either(
     terminate: &mut tokio::signal::unix::Signal,
     interrupt: &mut tokio::signal::unix::Signal,

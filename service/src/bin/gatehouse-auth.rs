@@ -68,6 +68,7 @@ fn run(auth: conf::Auth, data_dir: &Path) -> Result<()> {
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         let stop = process::stop_signal().context("cannot wait for signals")?;
+        process::outlive_hangup().context("cannot wait for signals")?;
         let mut service = Service::open(Arc::new(auth), data_dir).await?;
         service.bind().await?;
         process::notify_ready();
