@@ -2,13 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::harness::{
-    Client, FakeSynapse, Folder, Gatehouse, Reply, Upstream, auth_yaml, gatehouse_command, run_to_end,
+    Client, FakeSynapse, Folder, Gatehouse, Reply, Upstream, auth_yaml, gatehouse_command, program,
+    run_to_end,
 };
 
 fn yaml(bind: &str, upstream: &Upstream) -> String {
@@ -66,6 +67,34 @@ fn a_hangup_does_not_end_it() {
     gatehouse.process.wait_for("what became of it", |line| line.contains("SIGHUP").then_some(()));
     gatehouse.client("http").get("x", "/").expect(200);
     assert_eq!(gatehouse.process.stop().code(), Some(0));
+}
+
+#[test]
+fn sockets_handed_over_by_a_service_manager_are_served() {
+    let folder = Folder::new();
+    let upstream = Upstream::start();
+    let socket = folder.join("inherited.sock");
+    let yaml = format!(
+        r#"
+edge:
+  listeners:
+    - {{name: tcp, binds: [{{fd: 0}}]}}
+    - {{name: unix, binds: [{{fd: 1, kind: unix}}]}}
+  upstreams: {{api: {{servers: ["{}"]}}}}
+  sites: [{{hosts: ["_"], routes: [{{prefix: /, upstream: api}}]}}]
+"#,
+        upstream.address
+    );
+    let mut gatehouse = Gatehouse::start_inheriting(&folder, &yaml, &socket);
+    for _ in 0..8 {
+        // New connections: some to each of the threads that share the socket.
+        gatehouse.client("tcp").get("x", "/").expect(200);
+        let mut curl = Command::new(program("curl"));
+        let answer = run_to_end(curl.args(["-sS", "--fail", "http://x/", "--unix-socket"]).arg(&socket), "");
+        assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
+    }
+    assert_eq!(gatehouse.process.stop().code(), Some(0));
+    assert!(socket.exists(), "whoever made the socket removes it");
 }
 
 #[test]

@@ -40,6 +40,15 @@ impl Gatehouse {
         Self { process: Process::start("gatehouse", &mut command), configuration }
     }
 
+    /// `gatehouse run` as systemd starts it for a socket unit: with a listening TCP socket, and a Unix socket at `socket`.
+    pub(crate) fn start_inheriting(folder: &Folder, yaml: &str, socket: &Path) -> Self {
+        let configuration = folder.write("gatehouse.yaml", yaml);
+        let mut command = command(Path::new("python3"));
+        command.arg("-c").arg(HAND_OVER).arg(socket).arg(env!("CARGO_BIN_EXE_gatehouse"));
+        command.arg("run").arg("-c").arg(&configuration);
+        Self { process: Process::start("gatehouse", &mut command), configuration }
+    }
+
     /// `gatehouse-auth` with this configuration.
     pub(crate) fn start_auth(folder: &Folder, yaml: &str) -> Self {
         let configuration = folder.write("auth.yaml", yaml);
@@ -82,6 +91,24 @@ impl Gatehouse {
         Client::tcp(self.tcp(listener))
     }
 }
+
+/// sd_listen_fds(3): descriptors from 3 on, their number and the process they are meant for.
+const HAND_OVER: &str = "
+import os, socket, sys
+path, program = sys.argv[1], sys.argv[2:]
+tcp = socket.create_server(('127.0.0.1', 0))
+unix = socket.socket(socket.AF_UNIX)
+unix.bind(path)
+unix.listen()
+tcp, unix = [os.dup(one.fileno()) for one in (tcp, unix)]
+for number, one in ((103, tcp), (104, unix)):
+    os.dup2(one, number)
+for number in (3, 4):
+    os.dup2(number + 100, number)
+os.closerange(5, 200)
+os.environ.update(LISTEN_FDS='2', LISTEN_PID=str(os.getpid()))
+os.execv(program[0], program)
+";
 
 /// `gatehouse-auth`, built when it is not there: Cargo builds for a package's tests only that package's own executables.
 fn auth_binary() -> &'static Path {
