@@ -165,6 +165,34 @@ fn a_download_of_100_mb_passes_in_flat_memory_however_slow_the_client_is() {
 }
 
 #[test]
+fn http_2_carries_100_mb_both_ways_in_flat_memory() {
+    let edge = edge(|request| match request.target().as_str() {
+        "/_matrix/media/big" => Reply::Flood(HUNDRED_MB),
+        _ => Reply::Json(200, "{}".to_owned()),
+    });
+    edge.client().get(HOST, "/_matrix/warm").expect(200);
+    let before = edge.gatehouse.process.resident_bytes();
+
+    let body = edge.upload(usize::try_from(HUNDRED_MB).unwrap());
+    let url = format!("https://{HOST}:{{edge}}/_matrix/media/v3/upload");
+    let quiet = ["--http2", "-o", "/dev/null"];
+    let sent =
+        edge.curl(&[&quiet[..], &["-T", &body[1..], "-w", "%{http_code} %{http_version}", &url]].concat());
+    assert_eq!(sent, "200 2");
+    let seen = edge.upstream.wait_for(|request| request.target() == "/_matrix/media/v3/upload");
+    assert_eq!((seen.body_length, seen.complete), (HUNDRED_MB, true));
+    assert_eq!(seen.header("content-length").unwrap(), HUNDRED_MB.to_string());
+
+    // Slower than the upstream: what it has ready must not pile up in the edge.
+    let url = format!("https://{HOST}:{{edge}}/_matrix/media/big");
+    let slow = ["--limit-rate", "30M", "-w", "%{http_code} %{size_download}", &url];
+    assert_eq!(edge.curl(&[&quiet[..], &slow].concat()), format!("200 {HUNDRED_MB}"));
+
+    let peak = edge.gatehouse.process.peak_bytes();
+    assert!(peak < before + FLAT, "from {before} to {peak} bytes");
+}
+
+#[test]
 fn a_websocket_passes() {
     let edge = edge(|_| Reply::Echo);
     let mut client = edge.client();

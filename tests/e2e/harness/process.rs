@@ -69,9 +69,17 @@ impl Process {
 
     /// Resident memory in bytes, from `/proc`.
     pub(crate) fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that was ever resident, in bytes.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line =
-            status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS is always there");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("Linux always says");
         line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
     }
 
