@@ -26,9 +26,15 @@ async def test(keep):
 
     sent = time.monotonic()
     event = (await alice.room_send(room, "m.room.message", {"msgtype": "m.text", "body": "are you awake?"})).event_id
-    answer = await poll
+    # Something else may wake it first, such as somebody's presence: then the client polls on, as clients do.
+    bodies = []
+    while not bodies:
+        answer = await poll
+        news = answer.rooms.join[room].timeline.events if room in answer.rooms.join else []
+        bodies = [one.body for one in news if one.event_id == event and hasattr(one, "body")]
+        poll = asyncio.create_task(bob.sync(timeout=30000, since=answer.next_batch))
+    poll.cancel()
     took = time.monotonic() - sent
-    bodies = [one.body for one in answer.rooms.join[room].timeline.events if getattr(one, "event_id", "") == event]
     equal(bodies, ["are you awake?"])
     assert took < 10, f"the long poll was woken after {took:.1f} s"
 
