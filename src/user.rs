@@ -43,7 +43,8 @@ enum Command {
         /// Name that others see
         #[arg(long, value_name = "TEXT")]
         display_name: Option<String>,
-        /// May use the homeserver's admin API
+        /// May ask for the homeserver's admin rights. A login by password never carries them; the sign-in by OAuth that does
+        /// comes with a later version
         #[arg(long)]
         admin: bool,
         #[command(flatten)]
