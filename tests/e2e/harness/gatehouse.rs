@@ -110,10 +110,14 @@ os.environ.update(LISTEN_FDS='2', LISTEN_PID=str(os.getpid()))
 os.execv(program[0], program)
 ";
 
-/// `gatehouse-auth`, built when it is not there: Cargo builds for a package's tests only that package's own executables.
+/// `gatehouse-auth`: the one that `GATEHOUSE_AUTH` names, as `tests/run` does, else it is built here. Cargo builds for a package's
+/// tests only that package's own executables.
 fn auth_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
+        if let Some(built) = std::env::var_os("GATEHOUSE_AUTH") {
+            return PathBuf::from(built);
+        }
         let profile = Path::new(env!("CARGO_BIN_EXE_gatehouse")).parent().unwrap().file_name().unwrap();
         let mut build = Command::new(env!("CARGO"));
         build.args(["build", "--quiet", "--locked", "-p", "gatehouse-service", "--bin", "gatehouse-auth"]);
