@@ -271,7 +271,7 @@ fn behind_nginx_with_x_forwarded_for() {
     let configuration = folder.write(
         "nginx.conf",
         format!(
-            "daemon off; pid {folder}/nginx.pid; error_log stderr; worker_processes 1;\n\
+            "daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr;\n\
              events {{}}\n\
              http {{\n  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n  \
                fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n  \

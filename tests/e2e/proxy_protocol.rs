@@ -226,7 +226,7 @@ fn nginx_as_the_receiver_sees_each_client() {
 
 fn nginx(folder: &Path, port: u16, socket: &Path) -> String {
     format!(
-        "daemon off; pid {folder}/nginx.pid; error_log stderr; worker_processes 1;\n\
+        "daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr;\n\
          events {{}}\n\
          http {{\n  access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n  \
            fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;\n  \
