@@ -181,6 +181,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_clock_that_is_set_back_locks_nobody_out() {
+        let (_folder, storage, clock) = storage().await;
+        let attempts = Attempts::default();
+        let earlier = Clock::fixed(Timestamp::from_millis(clock.now().millis() - 86_400_000));
+        for _ in 0..2 {
+            let attempt = attempts.begin(&storage, &clock, bucket("192.0.2.1")).await.unwrap();
+            attempt.failed(&storage, &clock).await.unwrap();
+        }
+        assert!(attempts.begin(&storage, &clock, bucket("192.0.2.1")).await.is_err());
+        // Both tokens are there again, and are counted by the clock as it is now.
+        for _ in 0..2 {
+            let attempt = attempts.begin(&storage, &earlier, bucket("192.0.2.1")).await.unwrap();
+            attempt.failed(&storage, &earlier).await.unwrap();
+        }
+        let Err(Refused::Limited(wait)) = attempts.begin(&storage, &earlier, bucket("192.0.2.1")).await
+        else {
+            panic!("not limited")
+        };
+        assert_eq!(wait, Duration::from_secs(10));
+    }
+
+    #[tokio::test]
     async fn what_is_not_under_way_is_forgotten() {
         let attempts = Attempts::default();
         let kept = attempts.gate(&bucket("203.0.113.1")[0]);

@@ -48,7 +48,10 @@ impl Bucket {
 
     /// How many tokens are in it.
     pub fn tokens(&self, full_at_micros: Option<i64>, now: Timestamp) -> usize {
-        let until_full = full_at_micros.map_or(0, |full_at| full_at.saturating_sub(micros(now))).max(0);
+        let until_full = self
+            .believable(full_at_micros, now)
+            .map_or(0, |full_at| full_at.saturating_sub(micros(now)))
+            .max(0);
         let tokens = self.capacity_micros.saturating_sub(until_full).max(0) / self.interval_micros;
         usize::try_from(tokens).unwrap_or(usize::MAX)
     }
@@ -56,8 +59,18 @@ impl Bucket {
     /// How long until there is a token.
     pub fn wait(&self, full_at_micros: Option<i64>, now: Timestamp) -> Duration {
         let latest = micros(now).saturating_add(self.capacity_micros).saturating_sub(self.interval_micros);
-        let micros = full_at_micros.map_or(0, |full_at| full_at.saturating_sub(latest));
+        let micros = self.believable(full_at_micros, now).map_or(0, |full_at| full_at.saturating_sub(latest));
         Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
+    /// No bucket is written down further away than its capacity. One beyond this moment was written before the clock was set back,
+    /// and says nothing: it would lock its owner out until the clock is there again.
+    pub fn latest_believable(&self, now: Timestamp) -> i64 {
+        micros(now).saturating_add(self.capacity_micros).saturating_add(SKEW_MICROS)
+    }
+
+    fn believable(&self, full_at_micros: Option<i64>, now: Timestamp) -> Option<i64> {
+        full_at_micros.filter(|full_at| *full_at <= self.latest_believable(now))
     }
 }
 
@@ -80,6 +93,8 @@ fn network(address: Option<IpAddr>) -> String {
     }
 }
 
+/// By how much the clocks of machines that share a database may differ.
+const SKEW_MICROS: i64 = 60 * 1_000_000;
 /// Thirty years: no sum with the present overflows.
 const LONGEST_INTERVAL_MICROS: i64 = 30 * 365 * 86_400 * 1_000_000;
 
@@ -118,6 +133,15 @@ mod tests {
         check(3, 1000, 3, 0);
         check(5, 0, 0, 60);
         assert_eq!((bucket.tokens(None, now), bucket.wait(None, now)), (3, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_locks_nobody_out() {
+        let bucket = Bucket::new("x".into(), conf::RateLimit { burst: 3, per_second: 0.05 });
+        let before = Timestamp::from_millis(100_000_000);
+        let empty = Some(micros(before) + bucket.capacity_micros);
+        let day_earlier = Timestamp::from_millis(before.millis() - 86_400_000);
+        assert_eq!((bucket.tokens(empty, day_earlier), bucket.wait(empty, day_earlier)), (3, Duration::ZERO));
     }
 
     #[test]

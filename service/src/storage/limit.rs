@@ -6,7 +6,7 @@ use super::{StorageError, Tx};
 use crate::clock::Timestamp;
 use crate::domain::limit::{Bucket, micros};
 
-/// Takes a token, even one that is not there.
+/// Takes a token, even one that is not there: an empty bucket stays empty, so no row is ever further away than its capacity.
 ///
 /// # Errors
 /// Faults of the database.
@@ -14,12 +14,16 @@ pub async fn take(tx: &mut Tx, bucket: &Bucket, now: Timestamp) -> Result<(), St
     // One statement, so that two takers never take the same token.
     sqlx::query(concat!(
         "INSERT INTO rate_limits (bucket, full_at) VALUES ($1, $2 + $3) ",
-        "ON CONFLICT (bucket) DO UPDATE SET full_at = ",
-        "(CASE WHEN rate_limits.full_at > $2 THEN rate_limits.full_at ELSE $2 END) + $3"
+        "ON CONFLICT (bucket) DO UPDATE SET full_at = CASE ",
+        "WHEN rate_limits.full_at > $5 THEN $2 + $3 ",
+        "WHEN rate_limits.full_at > $2 + $4 - $3 THEN $2 + $4 ",
+        "WHEN rate_limits.full_at > $2 THEN rate_limits.full_at + $3 ELSE $2 + $3 END"
     ))
     .bind(&bucket.name)
     .bind(micros(now))
     .bind(bucket.interval_micros)
+    .bind(bucket.capacity_micros)
+    .bind(bucket.latest_believable(now))
     .execute(&mut **tx)
     .await?;
     Ok(())
