@@ -32,7 +32,7 @@ pub use listener::{Bind, EdgeListener, SocketKind};
 pub use load::{Loaded, default_paths, load, load_at};
 pub use log::{AccessLog, AccessLogFormat, AccessLogTarget};
 pub use report::{Diagnostic, Related, Report, Severity};
-pub use route::{Action, HostPattern, Matcher, Respond, Route, Site};
+pub use route::{Action, HostPattern, Matcher, Respond, Rewrite, Route, Site};
 pub use starter::{starter, synapse_snippet};
 pub use tls::{Certificate, EdgeTls, TlsVersion};
 pub use upstream::{ForwardedFor, ProxyVersion, Server, Upstream};

@@ -3,6 +3,7 @@
 //! Reading them is in `route/read.rs`; matching is the edge's.
 
 mod read;
+mod rewrite;
 
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub struct Route {
     pub allow: Option<Vec<IpNet>>,
     /// What is done.
     pub action: Action,
+    /// What an upstream gets in place of the path; `None`: the target byte for byte. Only with [`Action::Upstream`].
+    pub rewrite: Option<Rewrite>,
     /// Largest request body; `None`: `limits.max_body_size`.
     pub max_body_size: Option<ByteSize>,
 }
@@ -85,6 +88,16 @@ pub enum Action {
     },
     /// Refuse with a status (default 403).
     Deny(StatusCode),
+}
+
+/// What an upstream gets in place of the path; the query stays as received.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rewrite {
+    /// `strip_prefix`: the path without this start, what remains byte for byte. The start has no `/` at its end, and the route's
+    /// [`Matcher::Prefix`] goes on with one, so at least `/` remains.
+    StripPrefix(String),
+    /// `replace_path`: this path, as it is written.
+    ReplacePath(String),
 }
 
 /// `respond: {status, headers, body}`.

@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) route: Option<RouteId>,
     /// Index among `edge.upstreams`.
     pub(crate) upstream: Option<usize>,
+    /// What the upstream gets in place of the target as received.
+    pub(crate) target: Option<String>,
     pub(crate) tries: Tries,
     pub(crate) meter: BodyMeter,
     pub(crate) upstream_started: Option<Instant>,
@@ -48,6 +50,7 @@ impl Context {
             site: None,
             route: None,
             upstream: None,
+            target: None,
             tries: Tries::default(),
             meter: BodyMeter::new(0),
             upstream_started: None,

@@ -14,6 +14,7 @@ mod listener;
 mod metrics;
 mod path;
 mod phases;
+mod rewrite;
 mod route;
 mod upstream;
 mod worker;

@@ -51,6 +51,16 @@ pub(crate) fn readings(path: &str) -> Result<Readings<'_>, PathError> {
     Ok(Readings { normal: Cow::Owned(normal), others })
 }
 
+/// Whether any reading of a path, also a malformed one, has a segment `.` or `..`.
+pub(crate) fn has_dot_segments(path: &str) -> bool {
+    if is_plain(path.as_bytes()) {
+        return false;
+    }
+    let Ok(literal) = decode_unreserved(path) else { return true };
+    let separated = decode_separators(&literal).unwrap_or(literal);
+    separated.split('/').any(|segment| matches!(segment, "." | ".."))
+}
+
 /// No escape, no backslash and nothing that could be a dot segment: the path is its own normal form.
 fn is_plain(path: &[u8]) -> bool {
     let mut after_slash = false;

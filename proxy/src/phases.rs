@@ -31,7 +31,7 @@ use crate::listener::{ClientConnection, Summary, Upload};
 use crate::metrics::Counters;
 use crate::route::{self, RouteId, Router};
 use crate::upstream::{self, Identity, Upstream};
-use crate::{answer, files, path};
+use crate::{answer, files, path, rewrite};
 
 /// What a worker needs for its requests.
 #[derive(Debug)]
@@ -96,6 +96,9 @@ impl Phases {
         match &route.action {
             Action::Upstream(_) => {
                 context.upstream = self.router.upstream(id);
+                let rewrite = route.rewrite.as_ref();
+                context.target =
+                    rewrite.map(|rewrite| rewrite::target(rewrite, admitted.path_and_query)).transpose()?;
                 let origin_form = admitted.is_absolute.then(|| admitted.path_and_query.to_owned());
                 if let Some(target) = origin_form {
                     let replaced = session.req_header_mut().set_raw_path(target.as_bytes());
@@ -317,6 +320,9 @@ impl ProxyHttp for Phases {
         // Connected: what failed before does not matter any more.
         context.fault = None;
         let Some(connection) = &context.connection else { return Err(answer::failed("no connection")) };
+        if let Some(target) = &context.target {
+            request.set_raw_path(target.as_bytes())?;
+        }
         let forwarded_for = self.upstream(context).map(|upstream| upstream.config.forwarded_for);
         let host = request.headers.get(HOST).cloned();
         let origin = Origin {

@@ -184,6 +184,7 @@ mod tests {
             methods: None,
             allow: None,
             action: Action::Respond(respond),
+            rewrite: None,
             max_body_size: None,
         }
     }

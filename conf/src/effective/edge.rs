@@ -9,7 +9,7 @@ use crate::tls::VERSIONS;
 use crate::upstream::{FORWARDED_FOR, PROXY_VERSIONS};
 use crate::value::print_duration;
 use crate::{
-    AccessLog, AccessLogTarget, Action, Edge, EdgeListener, EdgeTls, Limits, Matcher, Route, Site,
+    AccessLog, AccessLogTarget, Action, Edge, EdgeListener, EdgeTls, Limits, Matcher, Rewrite, Route, Site,
     StaticFiles, Timeouts, Upstream,
 };
 
@@ -120,6 +120,11 @@ fn route(route: &Route) -> Value {
             keys.put("redirect", answer);
         }
         Action::Deny(status) => keys.put("deny", status.as_u16()),
+    }
+    match &route.rewrite {
+        Some(Rewrite::StripPrefix(start)) => keys.put("strip_prefix", start.as_str()),
+        Some(Rewrite::ReplacePath(path)) => keys.put("replace_path", path.as_str()),
+        None => {}
     }
     if let Some(size) = route.max_body_size {
         keys.put("max_body_size", size.to_string());

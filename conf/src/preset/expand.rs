@@ -199,7 +199,15 @@ fn federation(preset: &Preset, synapse: &Arc<Upstream>) -> Site {
 }
 
 fn route(name: &str, matcher: Matcher, action: Action) -> Route {
-    Route { name: name.to_owned(), matcher, methods: None, allow: None, action, max_body_size: None }
+    Route {
+        name: name.to_owned(),
+        matcher,
+        methods: None,
+        allow: None,
+        action,
+        rewrite: None,
+        max_body_size: None,
+    }
 }
 
 fn forward(prefix: &str, upstream: &Arc<Upstream>) -> Route {

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use regex::RegexBuilder;
 
+use super::rewrite::Given;
 use super::{Action, HostPattern, Matcher, Respond, Route, Site};
 use crate::StaticFiles;
 use crate::reader::{Item, Section, one_of};
@@ -152,6 +153,7 @@ fn read_route(item: &Item<'_>, upstreams: &Upstreams) -> Option<Route> {
     let methods = section.take("methods").map_or(Some(None), |item| read_methods(&item).map(Some));
     let allow = section.take("allow").map_or(Some(None), |item| item.parse_each(parse_network).map(Some));
     let max_body_size = section.take("max_body_size").map_or(Some(None), |item| item.size().map(Some));
+    let rewrite = Given::take(&mut section);
     section.later(&[
         ("rate_limit", "rate limits are"),
         ("rate_limits", "rate limits are"),
@@ -161,28 +163,29 @@ fn read_route(item: &Item<'_>, upstreams: &Upstreams) -> Option<Route> {
         ("request_headers", "changing headers is"),
         ("response_headers", "changing headers is"),
         ("headers", "changing headers is"),
-        ("strip_prefix", "rewriting paths is"),
-        ("rewrite", "rewriting paths is"),
+        ("rewrite", "rewriting paths other than by strip_prefix and replace_path is"),
         ("cache", "caching is"),
         ("timeouts", "deadlines by route are"),
         ("balance", "load balancing by route is"),
     ]);
     section.finish();
 
-    let matcher =
-        matcher.and_then(|(kind, item)| Some((read_matcher(kind, &item)?, item.as_text()?.to_owned())));
+    let matcher = matcher.and_then(|(kind, item)| Some((read_matcher(kind, &item)?, item)));
     let strip = match &matcher {
         Some((Matcher::Prefix(prefix), _)) => prefix.as_str(),
         Some((Matcher::Path(_) | Matcher::Regex(_), _)) | None => "/",
     };
-    let action = action.and_then(|(kind, item)| read_action(kind, &item, upstreams, strip));
-    let (matcher, name) = matcher?;
+    let action = action.and_then(|(kind, item)| Some((read_action(kind, &item, upstreams, strip)?, item)));
+    let rewrite = rewrite.read(matcher.as_ref(), action.as_ref());
+    let (matcher, item) = matcher?;
+    let (action, _) = action?;
     Some(Route {
-        name,
+        name: item.as_text()?.to_owned(),
         matcher,
         methods: methods?,
         allow: allow?,
-        action: action?,
+        action,
+        rewrite: rewrite?,
         max_body_size: max_body_size?,
     })
 }
@@ -252,7 +255,7 @@ fn read_matcher(kind: &str, item: &Item<'_>) -> Option<Matcher> {
 }
 
 /// A path in the normal form that requests are compared in (RFC 3986 §6.2.2); another would never match.
-fn parse_path(text: &str) -> Result<String, String> {
+pub(super) fn parse_path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err(format!("`{text}` has to begin with `/`"));
     }

@@ -64,6 +64,8 @@ edge:
         - {prefix: /gone/, deny: 410}
         - {prefix: /internal/, upstream: mas, allow: [10.0.0.0/8, 192.0.2.1]}
         - {prefix: /nobody/, upstream: mas, allow: []}
+        - {prefix: /app/sub/, upstream: mas, strip_prefix: /app/}
+        - {regex: "^/status$", upstream: mas, replace_path: /health}
     - name: everything else
       hosts: [_]
       routes:

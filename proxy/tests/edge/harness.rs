@@ -203,7 +203,15 @@ async fn read_until(
 }
 
 pub(crate) fn route(name: &str, matcher: Matcher, action: Action) -> Route {
-    Route { name: name.into(), matcher, methods: None, allow: None, action, max_body_size: None }
+    Route {
+        name: name.into(),
+        matcher,
+        methods: None,
+        allow: None,
+        action,
+        rewrite: None,
+        max_body_size: None,
+    }
 }
 
 pub(crate) fn prefix(prefix: &str, action: Action) -> Route {

@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use crate::harness::{Client, Received, Reply, Running, Upstream, ok, prefix, reply, to};
 
 /// The configuration with TLS on its listener, and the certificate to trust.
-fn with_tls(mut config: conf::Edge) -> (conf::Edge, CertificateDer<'static>) {
+pub(crate) fn with_tls(mut config: conf::Edge) -> (conf::Edge, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["a.example".to_owned()]).unwrap();
     let chain = vec![made.cert.der().clone()];
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -45,7 +45,7 @@ async fn connect(edge: &Running, certificate: &CertificateDer<'static>, alpn: &[
     TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
 }
 
-async fn h2(edge: &Running, certificate: &CertificateDer<'static>) -> SendRequest<Bytes> {
+pub(crate) async fn h2(edge: &Running, certificate: &CertificateDer<'static>) -> SendRequest<Bytes> {
     let stream = connect(edge, certificate, b"h2").await;
     let (client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
@@ -68,7 +68,7 @@ async fn body(response: Response<h2::RecvStream>) -> (StatusCode, String) {
     (status, String::from_utf8(bytes).unwrap())
 }
 
-async fn get(client: &mut SendRequest<Bytes>, target: &str) -> (StatusCode, String) {
+pub(crate) async fn get(client: &mut SendRequest<Bytes>, target: &str) -> (StatusCode, String) {
     let (response, _) = client.send_request(request(Method::GET, target), true).unwrap();
     body(response.await.unwrap()).await
 }

@@ -12,4 +12,5 @@ mod lifecycle;
 mod limits;
 mod log;
 mod receivers;
+mod rewrite;
 mod upstreams;
