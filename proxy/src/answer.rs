@@ -9,7 +9,7 @@ use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use crate::error::{self, Fault};
+use crate::error::{self, Asked, Fault};
 use crate::files::FileAnswer;
 use crate::listener::ClientConnection;
 
@@ -21,7 +21,7 @@ pub(crate) async fn fault(session: &mut Session, fault: Fault) -> Result<Option<
     if has_begun {
         return Ok(None);
     }
-    let Some(answer) = error::answer(fault, session.req_header().raw_path()) else { return Ok(None) };
+    let Some(answer) = error::answer(fault, asked(session)) else { return Ok(None) };
     whole(session, answer.status, &answer.headers, Bytes::from(answer.body)).await?;
     Ok(Some(answer.status))
 }
@@ -51,6 +51,9 @@ pub(crate) async fn whole(
     session.write_response_header(Box::new(header), !sends_body).await?;
     if sends_body {
         session.write_response_body(Some(body), true).await?;
+    } else if session.is_http2() {
+        // The engine does not end a stream with its header, and after an upstream's fault it drops the stream.
+        session.write_response_body(None, true).await?;
     }
     take_rest(session).await;
     Ok(())
@@ -59,7 +62,7 @@ pub(crate) async fn whole(
 /// Sends a file, or says why there is none.
 pub(crate) async fn file(session: &mut Session, mut file: FileAnswer) -> Result<()> {
     if file.status.is_client_error() || file.status.is_server_error() {
-        let told = error::answer(Fault::File(file.status), session.req_header().raw_path());
+        let told = error::answer(Fault::File(file.status), asked(session));
         let Some(mut told) = told else { return Ok(()) };
         // `Allow` and `Content-Range` say what would have been possible.
         told.headers.extend(file.headers);
@@ -72,6 +75,11 @@ pub(crate) async fn file(session: &mut Session, mut file: FileAnswer) -> Result<
     }
     take_rest(session).await;
     Ok(())
+}
+
+fn asked(session: &Session) -> Asked<'_> {
+    let request = session.req_header();
+    Asked { method: &request.method, target: request.raw_path() }
 }
 
 fn head(status: StatusCode, headers: &HeaderMap) -> Result<ResponseHeader> {

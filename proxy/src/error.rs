@@ -1,12 +1,17 @@
-//! What can go wrong with a request, and what its client is told: one table from [`Fault`] to status, code and text.
-//! It sends nothing; see `answer`.
+//! What can go wrong with a request, and what its client is told: one table from [`Fault`] to status and text.
+//! It sends nothing; see `answer`. How it looks is in [`form`].
 
-use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ALLOW,
-};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+mod form;
+
+use std::time::Duration;
+
+use http::header::ALLOW;
+use http::{HeaderValue, StatusCode};
 use pingora::{Error, ErrorSource, ErrorType};
+
+pub(crate) use form::{Asked, FaultAnswer, refusal};
+
+use form::{Told, form};
 
 /// Why a request did not get what it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +137,32 @@ impl Fault {
         }
     }
 
+    /// Whether the request itself is no request that could be answered; a preflight is then refused as any other.
+    fn is_no_request(self) -> bool {
+        match self {
+            Self::Malformed(_)
+            | Self::AmbiguousPath
+            | Self::MethodNotAllowed
+            | Self::TransferCoding
+            | Self::Expectation
+            | Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::ClientSlow
+            | Self::ClientGone => true,
+            Self::NoSite
+            | Self::NoRoute
+            | Self::NotAllowed
+            | Self::Denied(_)
+            | Self::BodyTooLarge
+            | Self::File(_)
+            | Self::UpstreamUnreachable
+            | Self::UpstreamConnectTimeout
+            | Self::UpstreamBroken
+            | Self::UpstreamTimeout
+            | Self::Internal => false,
+        }
+    }
+
     /// What Pingora's error means. Errors that our own code raised have set their fault before.
     pub(crate) fn from_engine(error: &Error) -> Self {
         match error.esource() {
@@ -163,59 +194,23 @@ impl Fault {
     }
 }
 
-/// An answer of our own to a fault: headers without framing, and the body.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct FaultAnswer {
-    /// Status.
-    pub(crate) status: StatusCode,
-    /// All but `Content-Length`.
-    pub(crate) headers: HeaderMap,
-    /// JSON or HTML.
-    pub(crate) body: String,
-}
-
-/// What the client of `path` (the request target as received) is told; `None` when it has left.
-pub(crate) fn answer(fault: Fault, path: &[u8]) -> Option<FaultAnswer> {
+/// What the client is told; `None` when it has left.
+pub(crate) fn answer(fault: Fault, asked: Asked<'_>) -> Option<FaultAnswer> {
     let status = fault.status()?;
-    let mut headers = HeaderMap::with_capacity(5);
-    let body = if speaks_matrix(path) {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-        headers.insert(
-            ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, OPTIONS"),
-        );
-        headers.insert(
-            ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("X-Requested-With, Content-Type, Authorization, Date"),
-        );
-        serde_json::json!({ "errcode": errcode(status), "error": text(fault) }).to_string()
-    } else {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        page(status, &text(fault))
+    let may_come_back = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
+    let told = Told {
+        status,
+        text: text(fault).into(),
+        retry_after: may_come_back.then_some(RETRY_AFTER),
+        is_for_preflights: fault.is_no_request(),
     };
+    let mut answer = form(&told, asked);
     if fault == Fault::MethodNotAllowed {
-        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        answer
+            .headers
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
     }
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    Some(FaultAnswer { status, headers, body })
-}
-
-/// Whether the client of this path expects Matrix errors (client-server API §"Standard error response").
-fn speaks_matrix(path: &[u8]) -> bool {
-    [b"/_matrix".as_slice(), b"/_synapse"].iter().any(|prefix| {
-        path.strip_prefix(*prefix).is_some_and(|rest| matches!(rest.first(), None | Some(b'/' | b'?')))
-    })
-}
-
-fn errcode(status: StatusCode) -> &'static str {
-    match status {
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => "M_UNRECOGNIZED",
-        StatusCode::FORBIDDEN => "M_FORBIDDEN",
-        StatusCode::PAYLOAD_TOO_LARGE => "M_TOO_LARGE",
-        StatusCode::TOO_MANY_REQUESTS => "M_LIMIT_EXCEEDED",
-        _ => "M_UNKNOWN",
-    }
+    Some(answer)
 }
 
 /// One sentence for people; of the servers behind us it names the side, never an address.
@@ -226,6 +221,7 @@ fn text(fault: Fault) -> String {
         Fault::UpstreamBroken => "The server behind this proxy did not complete its answer".into(),
         Fault::UpstreamTimeout => "The server behind this proxy did not answer in time".into(),
         Fault::Internal => "This proxy failed".into(),
+        Fault::File(status) if status.is_server_error() => "This proxy cannot read the file".into(),
         // A route that denies with 404 does not want to be known.
         Fault::Denied(StatusCode::NOT_FOUND) => text(Fault::NoRoute),
         Fault::Malformed(_)
@@ -252,21 +248,22 @@ fn text(fault: Fault) -> String {
     }
 }
 
-/// A small page without anything to load.
-fn page(status: StatusCode, text: &str) -> String {
-    let (code, reason) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
-    format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>{code} {reason}</title>\
-         <h1>{code} {reason}</h1><p>{text}.\n"
-    )
-}
+/// When nobody said how long it takes.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+    use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, RETRY_AFTER};
+
     use super::*;
 
+    fn ask(fault: Fault, target: &str) -> Option<FaultAnswer> {
+        answer(fault, Asked { method: &Method::GET, target: target.as_bytes() })
+    }
+
     fn check(fault: Fault, path: &str, status: u16, body: &str) {
-        let answer = answer(fault, path.as_bytes()).unwrap();
+        let answer = ask(fault, path).unwrap();
         assert_eq!(answer.status.as_u16(), status);
         assert!(answer.body.contains(body), "{}", answer.body);
         let cors = answer.headers.get(ACCESS_CONTROL_ALLOW_ORIGIN);
@@ -285,6 +282,9 @@ mod tests {
             r#"{"errcode":"M_UNKNOWN","error":"The server behind"#,
         );
         check(Fault::UpstreamTimeout, "/_matrix/client", 504, "did not answer in time");
+        check(Fault::NotAllowed, "/_synapse/admin", 403, r#""errcode":"M_FORBIDDEN""#);
+        check(Fault::MethodNotAllowed, "/_matrix", 405, r#""errcode":"M_UNRECOGNIZED""#);
+        check(Fault::Internal, "/_matrix", 500, r#"{"errcode":"M_UNKNOWN","error":"This proxy failed"}"#);
     }
 
     #[test]
@@ -296,8 +296,46 @@ mod tests {
     }
 
     #[test]
+    fn who_may_come_back_is_told_when() {
+        let busy = Fault::Denied(StatusCode::TOO_MANY_REQUESTS);
+        check(busy, "/_matrix/x", 429, r#"{"errcode":"M_LIMIT_EXCEEDED""#);
+        check(busy, "/_matrix/x", 429, r#""retry_after_ms":30000}"#);
+        let full = Fault::File(StatusCode::SERVICE_UNAVAILABLE);
+        check(full, "/x", 503, "This proxy cannot read the file");
+        for fault in [busy, full] {
+            assert_eq!(ask(fault, "/x").unwrap().headers[RETRY_AFTER], "30");
+        }
+        assert!(!ask(Fault::UpstreamBroken, "/x").unwrap().headers.contains_key(RETRY_AFTER));
+    }
+
+    #[test]
+    fn a_preflight_is_told_only_what_makes_it_no_request() {
+        let status = |fault| {
+            answer(fault, Asked { method: &Method::OPTIONS, target: b"/_matrix/x" }).unwrap().status.as_u16()
+        };
+        for fault in [
+            Fault::NoSite,
+            Fault::NoRoute,
+            Fault::NotAllowed,
+            Fault::Denied(StatusCode::NOT_FOUND),
+            Fault::BodyTooLarge,
+            Fault::File(StatusCode::METHOD_NOT_ALLOWED),
+            Fault::UpstreamUnreachable,
+            Fault::UpstreamConnectTimeout,
+            Fault::UpstreamBroken,
+            Fault::UpstreamTimeout,
+            Fault::Internal,
+        ] {
+            assert_eq!(status(fault), 204, "{fault}");
+        }
+        assert_eq!(status(Fault::Malformed("Host")), 400);
+        assert_eq!(status(Fault::AmbiguousPath), 400);
+        assert_eq!(status(Fault::HeadTooLarge), 431);
+    }
+
+    #[test]
     fn nobody_answers_a_client_that_left() {
-        assert_eq!(answer(Fault::ClientGone, b"/"), None);
+        assert_eq!(ask(Fault::ClientGone, "/"), None);
         assert_eq!(Fault::ClientGone.side(), Side::Downstream);
         assert_eq!(Fault::UpstreamBroken.side(), Side::Upstream);
     }

@@ -140,7 +140,8 @@ impl Phases {
             Some(Action::Static(files)) => {
                 let request = session.req_header();
                 let file = files::answer(files, &request.method, path, &request.headers).await;
-                context.fault = file.status.is_client_error().then_some(Fault::File(file.status));
+                let is_error = file.status.is_client_error() || file.status.is_server_error();
+                context.fault = is_error.then_some(Fault::File(file.status));
                 answer::file(session, file).await
             }
             Some(Action::Upstream(_) | Action::Deny(_)) | None => {

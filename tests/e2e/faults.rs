@@ -16,11 +16,12 @@ use super::harness::{
 const HOST: &str = "matrix.example.com";
 const PASSWORD: &str = "correct horse battery staple";
 
-/// An edge with the guide's two upstreams, on a plain listener.
+/// An edge with the guide's two upstreams, on a plain listener; an upstream may be silent for a second.
 fn edge(folder: &Folder, auth: &str, synapse: &str) -> Gatehouse {
     let yaml = format!(
         r#"
 edge:
+  timeouts: {{upstream_read: 1s}}
   listeners: [{{name: http, binds: [{{address: "127.0.0.1:0"}}]}}]
   upstreams:
     auth: {{servers: ["{auth}"]}}
@@ -53,6 +54,26 @@ fn is_our_matrix_error(answer: &Answer, status: u16) {
     assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
 }
 
+/// Asks as a browser does before it sends a request of a web client on another origin.
+fn expect_good_preflight(edge: &mut Gatehouse, target: &str) {
+    let fields = [
+        format!("Host: {HOST}"),
+        "Origin: https://app.example".to_owned(),
+        "Access-Control-Request-Method: PUT".to_owned(),
+        "Access-Control-Request-Headers: authorization,content-type".to_owned(),
+    ];
+    let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+    let answer = edge.client("http").request(&format!("OPTIONS {target}"), &fields, b"").expect(204);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    let allows = |name: &str, value: &str| {
+        let allowed = answer.header(name).unwrap_or_default().to_ascii_lowercase();
+        assert!(allowed.split(',').any(|allowed| allowed.trim() == value), "{name}: {allowed}");
+    };
+    allows("access-control-allow-methods", "put");
+    allows("access-control-allow-headers", "authorization");
+    allows("access-control-allow-headers", "content-type");
+}
+
 #[test]
 fn with_the_auth_service_down_logins_fail_and_everything_else_works() {
     let folder = Folder::new();
@@ -71,8 +92,22 @@ fn with_synapse_down_requests_fail_with_a_matrix_error() {
     let (_held_too, auth) = dead();
     let mut edge = edge(&folder, &auth, &synapse);
     is_our_matrix_error(&edge.client("http").get(HOST, "/_matrix/client/versions"), 502);
+    expect_good_preflight(&mut edge, "/_matrix/client/v3/rooms/!r:example.com/send/m.room.message/1");
+    expect_good_preflight(&mut edge, "/_matrix/client/v3/login");
     let page = edge.client("http").get(HOST, "/page").expect(502);
     assert!(page.header("content-type").is_some_and(|kind| kind.starts_with("text/html")));
+}
+
+#[test]
+fn with_synapse_hanging_requests_fail_with_a_matrix_error() {
+    let folder = Folder::new();
+    let synapse = Upstream::answering(|_| Reply::Silence);
+    let (_held, auth) = dead();
+    let mut edge = edge(&folder, &auth, &synapse.address.to_string());
+    let answer = edge.client("http").get(HOST, "/_matrix/client/v3/sync");
+    is_our_matrix_error(&answer, 504);
+    assert_eq!(answer.json()["error"], "The server behind this proxy did not answer in time");
+    expect_good_preflight(&mut edge, "/_matrix/client/v3/sync");
 }
 
 #[test]

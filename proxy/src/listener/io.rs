@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use accept::Io;
 use async_trait::async_trait;
+use http::StatusCode;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::{ClientConnection, IoLimits, Phase};
+use crate::error::refusal;
 
 /// A client's connection as Pingora sees it.
 #[derive(Debug)]
@@ -60,6 +62,8 @@ struct Head {
     is_awaited: bool,
     bytes: usize,
     has_line: bool,
+    /// How it begins: method and start of the target, for the form of a refusal.
+    start: [u8; START_BYTES],
 }
 
 impl EdgeIo {
@@ -102,6 +106,7 @@ impl EdgeIo {
             if self.head.bytes == 0 {
                 self.connection.set_phase(Phase::Head);
                 self.reading.set(Instant::now() + self.limits.header);
+                self.head.start = start_of(fresh);
             }
             self.head.bytes += fresh.len();
             self.head.has_line |= fresh.contains(&b'\n');
@@ -129,7 +134,8 @@ impl EdgeIo {
     /// Answers for Pingora, which has no request yet, and ends the connection.
     fn refuse(&mut self, status: u16) -> io::Result<()> {
         if self.connection.refusal.swap(status, Ordering::Relaxed) == 0 {
-            self.out.bytes.extend_from_slice(refusal(status).as_bytes());
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            self.out.bytes.extend_from_slice(refusal(status, &self.head.start).as_bytes());
             self.connection.linger();
         }
         Err(io::Error::new(io::ErrorKind::InvalidData, "head refused"))
@@ -324,18 +330,16 @@ fn status_of(line: &[u8]) -> Option<u16> {
     str::from_utf8(line.get(9..12)?).ok()?.parse().ok()
 }
 
-/// A whole answer to a head that never became a request.
-fn refusal(status: u16) -> String {
-    let reason = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
-    let reason = reason.unwrap_or("Bad Request");
-    let body = format!("<!doctype html><title>{status} {reason}</title><h1>{status} {reason}</h1>\n");
-    format!(
-        "HTTP/1.1 {status} {reason}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    )
+fn start_of(bytes: &[u8]) -> [u8; START_BYTES] {
+    let mut start = [0; START_BYTES];
+    for (kept, byte) in start.iter_mut().zip(bytes) {
+        *kept = *byte;
+    }
+    start
 }
 
+/// Enough for a long method and `/.well-known/matrix/`.
+const START_BYTES: usize = 32;
 /// One TLS record: head and small body leave together, larger pieces are not copied.
 const COLLECTED_BYTES: usize = 16 * 1024;
 /// An idle connection keeps this much at most.

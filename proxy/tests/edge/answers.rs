@@ -207,3 +207,145 @@ async fn an_answer_that_breaks_off_does_not_look_complete() {
         assert_eq!((answer.status, answer.is_cut), (200, true), "{head}");
     }
 }
+
+/// What the fetch standard asks of a preflight before the browser sends the request itself (§4.8, CORS-preflight fetch), for a
+/// request with a token and JSON.
+fn is_a_good_preflight(answer: &crate::harness::Answer) {
+    assert!((200..300).contains(&answer.status), "{}", answer.head);
+    assert_eq!(answer.field("access-control-allow-origin"), Some("*"));
+    let allowed = answer.field("access-control-allow-methods").unwrap();
+    for method in ["GET", "POST", "PUT", "DELETE"] {
+        assert!(allowed.split(", ").any(|allowed| allowed == method), "{allowed}");
+    }
+    let allowed = answer.field("access-control-allow-headers").unwrap().to_ascii_lowercase();
+    for field in ["authorization", "content-type", "x-requested-with"] {
+        assert!(allowed.split(", ").any(|allowed| allowed == field), "{allowed}");
+    }
+    assert_eq!(answer.text(), "");
+}
+
+fn preflight(target: &str) -> String {
+    format!(
+        "OPTIONS {target} HTTP/1.1\r\nHost: a.example\r\nOrigin: https://app.example\r\n\
+         Access-Control-Request-Method: PUT\r\nAccess-Control-Request-Headers: authorization,content-type\r\n\r\n"
+    )
+}
+
+fn forwarding(upstream: conf::Upstream) -> conf::Edge {
+    let mut config = config(vec![upstream], |upstreams| {
+        vec![
+            prefix("/_synapse/admin", Action::Deny(StatusCode::FORBIDDEN)),
+            prefix("/_synapse/mas", Action::Deny(StatusCode::NOT_FOUND)),
+            prefix("/_matrix/busy", Action::Deny(StatusCode::TOO_MANY_REQUESTS)),
+            conf::Route {
+                max_body_size: Some(conf::ByteSize(4)),
+                ..prefix("/_matrix/", Action::Upstream(upstreams[0].clone()))
+            },
+            prefix("/other", Action::Upstream(upstreams[0].clone())),
+        ]
+    });
+    config.timeouts.upstream_read = Duration::from_millis(300);
+    config
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_whatever_becomes_of_its_request() {
+    let nobody = conf::Server::Tcp { host: "127.0.0.1".into(), port: 1, tls: false };
+    let silent =
+        Upstream::start(|_| crate::harness::Reply { delay: Duration::from_secs(60), ..ok("") }).await;
+    let closing = Upstream::start(|_| crate::harness::Reply { close: true, ..reply("") }).await;
+    for (server, status, text) in [
+        (nobody, 502, "cannot be reached"),
+        (silent.server.clone(), 504, "did not answer in time"),
+        (closing.server.clone(), 502, "did not complete its answer"),
+    ] {
+        let edge = Running::start(forwarding(upstream_of("up", vec![server]))).await;
+        let answer = edge.get("/_matrix/client/versions").await;
+        assert_eq!(answer.status, status);
+        assert!(answer.text().contains("The server behind this proxy"), "{}", answer.text());
+        assert!(answer.text().contains(text), "{}", answer.text());
+        is_a_good_preflight(&edge.ask(&preflight("/_matrix/client/v3/account/whoami")).await);
+        assert_eq!(edge.ask(&preflight("/other")).await.status, status, "no business of Matrix's");
+        for target in ["/_synapse/admin/v1", "/_synapse/mas/x", "/_matrix/busy", "/_synapse/nothing"] {
+            is_a_good_preflight(&edge.ask(&preflight(target)).await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_preflight_that_is_no_request_is_refused() {
+    let upstream = Upstream::start(|_| ok("")).await;
+    let edge = Running::start(forwarding(upstream_of("up", vec![upstream.server.clone()]))).await;
+    for request in [
+        "OPTIONS /_matrix/..%2f_synapse/admin HTTP/1.1\r\nHost: a\r\n\r\n",
+        "OPTIONS /_matrix/x HTTP/1.1\r\nHost: a b\r\n\r\n",
+        "OPTIONS /_matrix/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\nx",
+    ] {
+        let answer = edge.ask(request).await;
+        assert_eq!(
+            (answer.status, answer.field("access-control-allow-origin")),
+            (400, Some("*")),
+            "{request}"
+        );
+    }
+    assert_eq!(upstream.received().len(), 0);
+    // And one that is a request belongs to the upstream, which is there.
+    assert_eq!(edge.ask(&preflight("/_matrix/x")).await.status, 200);
+    assert_eq!(upstream.received().len(), 1);
+}
+
+/// Every status of our own, as a Matrix client sees it.
+#[tokio::test]
+async fn every_error_is_in_form() {
+    let nobody = conf::Server::Tcp { host: "127.0.0.1".into(), port: 1, tls: false };
+    let mut config = forwarding(upstream_of("up", vec![nobody]));
+    config.limits.max_header_size = conf::ByteSize(2048);
+    let edge = Running::start(config).await;
+    let long = "x".repeat(4000);
+    for (request, status, errcode) in [
+        ("GET /_matrix/a/..%2f..%2f_synapse/admin HTTP/1.1\r\nHost: a\r\n\r\n", 400, "M_UNRECOGNIZED"),
+        ("GET /_synapse/admin HTTP/1.1\r\nHost: a\r\n\r\n", 403, "M_FORBIDDEN"),
+        ("GET /_synapse/mas/x HTTP/1.1\r\nHost: a\r\n\r\n", 404, "M_UNRECOGNIZED"),
+        ("GET /.well-known/matrix/nothing HTTP/1.1\r\nHost: a\r\n\r\n", 404, "M_UNRECOGNIZED"),
+        ("TRACE /_matrix/x HTTP/1.1\r\nHost: a\r\n\r\n", 405, "M_UNRECOGNIZED"),
+        ("PUT /_matrix/x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", 413, "M_TOO_LARGE"),
+        (&format!("GET /_matrix/{long} HTTP/1.1\r\nHost: a\r\n\r\n"), 414, "M_UNKNOWN"),
+        ("GET /_matrix/x HTTP/1.1\r\nHost: a\r\nExpect: a miracle\r\n\r\n", 417, "M_UNKNOWN"),
+        ("GET /_matrix/busy HTTP/1.1\r\nHost: a\r\n\r\n", 429, "M_LIMIT_EXCEEDED"),
+        (&format!("GET /_matrix/x HTTP/1.1\r\nHost: a\r\nX: {long}\r\n\r\n"), 431, "M_UNKNOWN"),
+        (
+            "PUT /_matrix/x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+            "M_UNKNOWN",
+        ),
+        ("GET /_matrix/x HTTP/1.1\r\nHost: a\r\n\r\n", 502, "M_UNKNOWN"),
+    ] {
+        let answer = edge.ask(request).await;
+        assert_eq!(answer.status, status, "{request}");
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(body["errcode"], errcode, "{request}");
+        assert!(body["error"].as_str().is_some_and(|text| !text.is_empty()), "{request}");
+        assert_eq!(answer.field("content-type"), Some("application/json"), "{request}");
+        assert_eq!(answer.field("access-control-allow-origin"), Some("*"), "{request}");
+        assert_eq!(answer.field("cache-control"), Some("no-store"), "{request}");
+        let later = (status == 429).then_some("30");
+        assert_eq!(answer.field("retry-after"), later, "{request}");
+        assert_eq!(body["retry_after_ms"].as_u64(), later.map(|_| 30_000), "{request}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_has_no_body_for_head_and_keeps_the_connection_usable() {
+    let edge =
+        Running::start(config(vec![], |_| vec![prefix("/_matrix/x", Action::Deny(StatusCode::FORBIDDEN))]))
+            .await;
+    let mut client = edge.connect().await;
+    let length = edge.get("/_matrix/x").await.field("content-length").unwrap().to_owned();
+    for _ in 0..2 {
+        client.send("HEAD /_matrix/x HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        let answer = client.answer_to("HEAD").await;
+        assert_eq!((answer.status, answer.field("content-length")), (403, Some(length.as_str())));
+        client.send(preflight("/_matrix/x")).await;
+        is_a_good_preflight(&client.answer().await);
+    }
+}

@@ -13,7 +13,9 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Client, Received, Reply, Running, Upstream, ok, prefix, reply, to};
+use crate::harness::{
+    Client, Received, Reply, Running, Upstream, config, ok, prefix, reply, to, upstream_of,
+};
 
 /// The configuration with TLS on its listener, and the certificate to trust.
 pub(crate) fn with_tls(mut config: conf::Edge) -> (conf::Edge, CertificateDer<'static>) {
@@ -300,4 +302,30 @@ async fn an_upload_that_stops_coming_is_cut_off() {
     let log = std::fs::read_to_string(path).unwrap();
     assert!(log.contains("\"path\":\"/upload\"") && log.contains("\"status\":408"), "{log}");
     assert_eq!(log.lines().count(), 2);
+}
+
+#[tokio::test]
+async fn preflights_are_answered_without_an_upstream() {
+    let nobody = conf::Server::Tcp { host: "127.0.0.1".into(), port: 1, tls: false };
+    let config = config(vec![upstream_of("up", vec![nobody])], |upstreams| {
+        vec![prefix("/", Action::Upstream(upstreams[0].clone()))]
+    });
+    let (config, certificate) = with_tls(config);
+    let edge = Running::start(config).await;
+    for (method, target, status) in [
+        (Method::OPTIONS, "/_matrix/client/v3/sync", 204),
+        (Method::GET, "/_matrix/client/v3/sync", 502),
+        (Method::HEAD, "/_matrix/client/v3/sync", 502),
+        (Method::OPTIONS, "/page", 502),
+    ] {
+        let mut client = h2(&edge, &certificate).await;
+        let (response, _) = client.send_request(request(method.clone(), target), true).unwrap();
+        let response = response.await.unwrap();
+        assert_eq!(response.status(), status, "{method} {target}");
+        let has_cors =
+            response.headers().get("access-control-allow-origin").is_some_and(|value| value == "*");
+        assert_eq!(has_cors, target.starts_with("/_matrix"), "{method} {target}");
+        let text = body(response).await.1;
+        assert_eq!(text.is_empty(), status == 204 || method == Method::HEAD, "{method} {target}");
+    }
 }
