@@ -3,6 +3,7 @@
 //! What the preset makes is ordinary configuration: `gatehouse config show` prints it, and it can be written out by hand instead.
 
 mod expand;
+mod well_known;
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -19,6 +20,7 @@ use crate::value::parse_network;
 use crate::{AuthListener, Bind, ForwardedFor, ProxyVersion, Resource, Server, Upstream};
 
 pub(crate) use expand::{expand_listeners, expand_sites};
+use well_known::WellKnown;
 
 /// `edge.matrix`, checked.
 #[derive(Debug)]
@@ -41,8 +43,8 @@ pub(crate) struct Preset {
     pub(crate) auth: Option<Arc<Upstream>>,
     /// Port of the federation listener.
     pub(crate) federation_port: Option<u16>,
-    /// Whether `/.well-known/matrix/*` is answered.
-    pub(crate) well_known: bool,
+    /// What is answered at `/.well-known/matrix/*`; `None`: nothing.
+    pub(crate) well_known: Option<WellKnown>,
     /// Networks that may reach `/_synapse/admin`.
     pub(crate) admin_allow: Vec<IpNet>,
 }
@@ -118,13 +120,9 @@ impl Preset {
                     Some(_) | None => item.wrong("a port or false"),
                 },
             });
-        let well_known = section.take("well_known").map_or(Some(true), |item| {
-            if item.is_section() {
-                item.error("members of your own in the well-known documents are not supported yet by this version, write true or false");
-                return None;
-            }
-            item.truth()
-        });
+        let well_known = section
+            .take("well_known")
+            .map_or_else(|| Some(Some(WellKnown::default())), |item| WellKnown::read(&item));
         let admin_allow =
             section.take("admin_allow").map_or(Some(Vec::new()), |item| item.parse_each(parse_network));
         section.later(&[
@@ -132,7 +130,6 @@ impl Preset {
             ("web_client", "serving a web client is"),
             ("client", "serving a web client is"),
             ("rtc", "MatrixRTC is"),
-            ("support", "the support document is"),
             ("workers", "distributing requests to Synapse workers is"),
         ]);
         section.finish();
@@ -156,6 +153,12 @@ impl Preset {
             well_known: well_known?,
             admin_allow: admin_allow?,
         })
+    }
+
+    /// Whether other servers are told to look at `host`. They don't ask for a server name with a port (Matrix server-server API,
+    /// "Server discovery").
+    pub(crate) fn is_delegated(&self) -> bool {
+        self.well_known.is_some() && split_port(&self.server_name).is_some_and(|(_, port)| port.is_none())
     }
 
     /// Host name of the server name, without port.

@@ -4,6 +4,7 @@
 //! name is chosen from. So the list of known keys cannot differ from the keys that are read. No reader stops at the first fault:
 //! each returns `None` for what it could not make, and goes on with the rest.
 
+mod json;
 mod section;
 
 use std::cell::RefCell;
@@ -235,6 +236,11 @@ impl<'a> Item<'a> {
     /// Whether it has keys.
     pub(crate) fn is_section(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
+    }
+
+    /// Whether nothing is given: `null`, `~` or no text at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self.node.value, Value::Null)
     }
 
     /// A whole number within bounds.

@@ -6,14 +6,14 @@
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::StatusCode;
 use regex::Regex;
 
 use super::Preset;
 use crate::reader::Item;
 use crate::route::ReadSite;
 use crate::source::Span;
-use crate::{Action, Bind, EdgeListener, HostPattern, Matcher, Respond, Route, Severity, Site, Upstream};
+use crate::{Action, Bind, EdgeListener, HostPattern, Matcher, Route, Severity, Site, Upstream};
 
 /// Adds the listeners of the preset: `https` and `http` unless the user listed some, and `federation` unless one has that name.
 pub(crate) fn expand_listeners(preset: &Preset, given: Option<Vec<EdgeListener>>) -> Vec<EdgeListener> {
@@ -55,9 +55,7 @@ pub(crate) fn expand_sites(
     let mut hosts: Vec<HostRoutes> = Vec::new();
     routes_of(&mut hosts, &preset.host.name).matrix(preset, synapse, auth);
     routes_of(&mut hosts, &preset.auth_host.name).auth(auth);
-    if preset.well_known {
-        routes_of(&mut hosts, &preset.domain()).well_known(preset);
-    }
+    routes_of(&mut hosts, &preset.domain()).domain(preset, synapse);
 
     let scope = scope(listeners);
     let mut sites: Vec<Site> = Vec::new();
@@ -116,9 +114,7 @@ impl HostRoutes {
             false => Route { allow: Some(preset.admin_allow.clone()), ..forward("/_synapse/admin", synapse) },
         });
         self.never.push(deny("/metrics", StatusCode::NOT_FOUND));
-        if preset.well_known {
-            self.well_known(preset);
-        }
+        self.well_known(preset);
         if let Ok(regex) = Regex::new(LOGIN) {
             let action = Action::Upstream(Arc::clone(auth));
             self.rest.push(route(LOGIN, Matcher::Regex(regex), action));
@@ -137,13 +133,19 @@ impl HostRoutes {
     }
 
     fn well_known(&mut self, preset: &Preset) {
-        if self.rest.iter().any(|route| route.name == WELL_KNOWN_CLIENT) {
+        let Some(well_known) = &preset.well_known else { return };
+        self.rest.extend(well_known.routes(preset));
+    }
+
+    /// The bare server name, unless it is served as one of the other hosts already.
+    fn domain(&mut self, preset: &Preset, synapse: &Arc<Upstream>) {
+        if self.name == preset.host.name {
             return;
         }
-        let client = format!(r#"{{"m.homeserver":{{"base_url":"https://{}"}}}}"#, preset.host);
-        let server = format!(r#"{{"m.server":"{}:{}"}}"#, preset.host.name, preset.host.port.unwrap_or(443));
-        self.rest.push(document(WELL_KNOWN_CLIENT, client));
-        self.rest.push(document(WELL_KNOWN_SERVER, server));
+        self.well_known(preset);
+        if !preset.is_delegated() {
+            self.rest.extend(federation_routes(synapse));
+        }
     }
 
     /// Takes the routes that the user gave for this host.
@@ -194,11 +196,16 @@ fn federation(preset: &Preset, synapse: &Arc<Upstream>) -> Site {
     if !hosts.contains(&host) {
         hosts.push(host);
     }
-    let routes = vec![forward("/_matrix/federation/", synapse), forward("/_matrix/key/", synapse)];
+    let routes = federation_routes(synapse).into();
     Site { name: FEDERATION.to_owned(), hosts, listeners: Some(vec![FEDERATION.to_owned()]), routes }
 }
 
-fn route(name: &str, matcher: Matcher, action: Action) -> Route {
+/// What servers ask for.
+fn federation_routes(synapse: &Arc<Upstream>) -> [Route; 2] {
+    [forward("/_matrix/federation/", synapse), forward("/_matrix/key/", synapse)]
+}
+
+pub(super) fn route(name: &str, matcher: Matcher, action: Action) -> Route {
     Route {
         name: name.to_owned(),
         matcher,
@@ -218,20 +225,6 @@ fn deny(prefix: &str, status: StatusCode) -> Route {
     route(prefix, Matcher::Prefix(prefix.to_owned()), Action::Deny(status))
 }
 
-fn document(path: &str, body: String) -> Route {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=600"));
-    let action = Action::Respond(Respond { status: StatusCode::OK, headers, body });
-    Route {
-        methods: Some(vec![Method::GET, Method::HEAD]),
-        ..route(path, Matcher::Path(path.to_owned()), action)
-    }
-}
-
 /// Exact where the guide's expression is loose: a media file `login.png`, a room or a state key `login` is not a login.
 const LOGIN: &str = "^/_matrix/client/(api/)?[^/]+/(login|logout|refresh)(/|$)";
-const WELL_KNOWN_CLIENT: &str = "/.well-known/matrix/client";
-const WELL_KNOWN_SERVER: &str = "/.well-known/matrix/server";
 const FEDERATION: &str = "federation";

@@ -95,15 +95,27 @@ impl<'a> Section<'a> {
         self.entries.iter().map(|entry| (entry.key.as_str(), self.entry(entry)))
     }
 
-    /// Reports every key that nobody took.
-    pub(crate) fn finish(self) {
+    /// Lets keys that nobody took be: they are somebody else's.
+    pub(crate) fn finish_open(self) {
         #[cfg(test)]
+        self.remember();
+    }
+
+    /// Notes which keys were asked for, for the tests of what is documented.
+    #[cfg(test)]
+    fn remember(&self) {
         for key in &self.known {
             let steps = self.path_of(key);
             let steps: Vec<&str> =
                 steps.split('.').map(|step| step.split('[').next().unwrap_or("")).collect();
             self.item.context.known.borrow_mut().insert(steps.join("."));
         }
+    }
+
+    /// Reports every key that nobody took.
+    pub(crate) fn finish(self) {
+        #[cfg(test)]
+        self.remember();
         let foreign = |entry: &&Entry| {
             let key = entry.key.as_str();
             !self.known.contains(&key) && !self.without_effect.contains(&key)

@@ -11,3 +11,4 @@ mod hostile;
 mod mas;
 mod preset;
 mod readme;
+mod well_known;

@@ -31,6 +31,18 @@ fn every_configuration_in_the_readme_loads() {
 }
 
 #[test]
+fn the_presets_in_the_readme_of_the_crate_load() {
+    let blocks = include_str!("../../README.md").split("```yaml\nedge:\n").skip(1);
+    let blocks: Vec<&str> = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let tls = "tls: {certificates: [{certificate_file: cert.pem, key_file: key.pem}]}";
+        let loaded = Folder::new().load(&format!("edge:\n  {tls}\n{block}"));
+        assert_eq!(loaded.warnings.to_string(), "", "{block}");
+    }
+}
+
+#[test]
 fn both_halves_of_the_contract() {
     let folder = Folder::new();
     let loaded = folder.load(
