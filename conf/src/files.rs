@@ -18,6 +18,11 @@ pub struct StaticFiles {
     pub precompressed: Vec<Encoding>,
     /// `Cache-Control: public, max-age=…`, with `immutable` from 365 days on. `None`: `no-cache`.
     pub expires: Option<Duration>,
+    /// Name of the file that is served for a folder. `None`: folders are not found.
+    pub index: Option<String>,
+    /// File, relative to `root`, for paths of pages that have no file: the start of a single-page application. Never cached
+    /// without asking, whatever `expires` says. `None`: 404.
+    pub fallback: Option<String>,
 }
 
 /// A content coding with pre-compressed files.
@@ -44,10 +49,11 @@ impl StaticFiles {
             Some(item) => item.duration().map(Some),
             None => Some(None),
         };
+        let index = section.take("index").map_or(Some(None), |item| item.parse(parse_index).map(Some));
+        let fallback_item = section.take("fallback");
+        let fallback = fallback_item.as_ref().map_or(Some(None), |item| item.parse(parse_fallback).map(Some));
         section.later(&[
-            ("index", "directory indexes are"),
-            ("try_files", "fall-backs for missing files are"),
-            ("fallback", "fall-backs for missing files are"),
+            ("try_files", "fall-backs for missing files other than by `fallback` are"),
             ("autoindex", "directory listings are"),
         ]);
         section.finish();
@@ -58,14 +64,39 @@ impl StaticFiles {
                 "there is no folder {}, so every request for a file in it is answered with 404",
                 folder.display()
             ));
+        } else if let (Some(item), Some(Some(name))) = (&fallback_item, &fallback)
+            && !folder.join(name).is_file()
+        {
+            item.warn(format!("there is no file {}", folder.join(name).display()));
         }
         Some(Self {
             root: folder,
             strip_prefix: strip_prefix.to_owned(),
             precompressed: precompressed?,
             expires: expires?,
+            index: index?,
+            fallback: fallback?,
         })
     }
+}
+
+fn parse_index(text: &str) -> Result<String, String> {
+    if text.contains('/') {
+        return Err(format!("`{text}` is not the name of a file, leave out the folders"));
+    }
+    parse_fallback(text)
+}
+
+/// A name that a request could ask for too.
+fn parse_fallback(text: &str) -> Result<String, String> {
+    if text.starts_with('/') {
+        return Err(format!("`{text}`: the name begins at root, leave out the first `/`"));
+    }
+    let is_plain = |segment: &str| !segment.is_empty() && !segment.starts_with('.');
+    if !text.split('/').all(is_plain) || text.contains(char::is_control) {
+        return Err(format!("`{text}` is not the name of a file that is served, such as index.html"));
+    }
+    Ok(text.to_owned())
 }
 
 fn read_encodings(list: &Item<'_>) -> Option<Vec<Encoding>> {

@@ -2,6 +2,7 @@
 //!
 //! Reading them is in `route/read.rs`; matching is the edge's.
 
+mod headers;
 mod read;
 mod rewrite;
 
@@ -57,6 +58,9 @@ pub struct Route {
     pub rewrite: Option<Rewrite>,
     /// Largest request body; `None`: `limits.max_body_size`.
     pub max_body_size: Option<ByteSize>,
+    /// Fields that every answer of the route has, also 304 and errors; they replace those of the same name. Empty with
+    /// [`Action::Upstream`].
+    pub headers: HeaderMap,
 }
 
 /// A test on the normal form of the path.

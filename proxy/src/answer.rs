@@ -13,22 +13,33 @@ use crate::error::{self, Asked, Fault};
 use crate::files::FileAnswer;
 use crate::listener::ClientConnection;
 
-/// Tells the client what went wrong, unless an answer has begun or nobody is left; the status that was sent.
-pub(crate) async fn fault(session: &mut Session, fault: Fault) -> Result<Option<StatusCode>> {
+/// Tells the client what went wrong, unless an answer has begun or nobody is left; the status that was sent. `extra` are the
+/// route's own fields.
+pub(crate) async fn fault(
+    session: &mut Session,
+    fault: Fault,
+    extra: Option<&HeaderMap>,
+) -> Result<Option<StatusCode>> {
     let has_begun = session.response_written().is_some_and(|header| {
         !header.status.is_informational() || header.status == StatusCode::SWITCHING_PROTOCOLS
     });
     if has_begun {
         return Ok(None);
     }
-    let Some(answer) = error::answer(fault, asked(session)) else { return Ok(None) };
+    let Some(mut answer) = error::answer(fault, asked(session)) else { return Ok(None) };
+    replace(&mut answer.headers, extra);
     whole(session, answer.status, &answer.headers, Bytes::from(answer.body)).await?;
     Ok(Some(answer.status))
 }
 
 /// Sends the client elsewhere.
-pub(crate) async fn redirect(session: &mut Session, status: StatusCode, location: &str) -> Result<()> {
-    let mut headers = HeaderMap::with_capacity(1);
+pub(crate) async fn redirect(
+    session: &mut Session,
+    status: StatusCode,
+    location: &str,
+    extra: Option<&HeaderMap>,
+) -> Result<()> {
+    let mut headers = extra.cloned().unwrap_or_default();
     if let Ok(location) = HeaderValue::from_str(location) {
         headers.insert(LOCATION, location);
     }
@@ -60,12 +71,17 @@ pub(crate) async fn whole(
 }
 
 /// Sends a file, or says why there is none.
-pub(crate) async fn file(session: &mut Session, mut file: FileAnswer) -> Result<()> {
+pub(crate) async fn file(
+    session: &mut Session,
+    mut file: FileAnswer,
+    extra: Option<&HeaderMap>,
+) -> Result<()> {
+    replace(&mut file.headers, extra);
     if file.status.is_client_error() || file.status.is_server_error() {
         let told = error::answer(Fault::File(file.status), asked(session));
         let Some(mut told) = told else { return Ok(()) };
         // `Allow` and `Content-Range` say what would have been possible.
-        told.headers.extend(file.headers);
+        replace(&mut told.headers, Some(&file.headers));
         return whole(session, told.status, &told.headers, Bytes::from(told.body)).await;
     }
     let header = head(file.status, &file.headers)?;
@@ -75,6 +91,13 @@ pub(crate) async fn file(session: &mut Session, mut file: FileAnswer) -> Result<
     }
     take_rest(session).await;
     Ok(())
+}
+
+/// Sets fields in place of those of the same name.
+pub(crate) fn replace(headers: &mut HeaderMap, extra: Option<&HeaderMap>) {
+    for (name, value) in extra.into_iter().flatten() {
+        headers.insert(name, value.clone());
+    }
 }
 
 fn asked(session: &Session) -> Asked<'_> {

@@ -1,7 +1,8 @@
 //! Static files: from a route's folder, a path and the fields of a request to a whole answer.
 //!
-//! The order of the decisions is the order of [`answer`]: method, name ([`path`]), representation ([`encoding`], [`disk`]),
-//! preconditions ([`conditional`]), ranges ([`range`]), then the header and the body ([`body`]). Only `disk` and `body`
+//! The order of the decisions is the order of [`answer`]: method, name ([`path`]: the file itself, the index of a folder, the
+//! fall-back for a page without file), representation ([`encoding`], [`disk`]), preconditions ([`conditional`]), ranges
+//! ([`range`]), then the header and the body ([`body`]). Only `disk` and `body`
 //! touch the disk. Nothing is listed, nothing is compressed on the way, nothing is written, and no content is kept in
 //! memory: a cache of hot small files would stand between `answer` and `disk`.
 
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use conf::StaticFiles;
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE,
-    CONTENT_TYPE, ETAG, LAST_MODIFIED, RANGE, VARY,
+    CONTENT_TYPE, ETAG, LAST_MODIFIED, LOCATION, RANGE, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tracing::warn;
@@ -39,11 +40,11 @@ use range::{ByteRange, Selection};
 /// An answer, ready to be sent.
 #[derive(Debug)]
 pub struct FileAnswer {
-    /// 200, 206 or 304; or an error, whose body is the caller's: 404, 405, 406, 412, 416, 500 or 503.
+    /// 200, 206, 304 or 308; or an error, whose body is the caller's: 404, 405, 406, 412, 416, 500 or 503.
     pub status: StatusCode,
-    /// All fields that belong to the status; `Content-Length` with 200 and 206, also for HEAD.
+    /// All fields that belong to the status; `Content-Length` with 200, 206 and 308, also for HEAD.
     pub headers: HeaderMap,
-    /// Empty for HEAD, 304 and every error.
+    /// Empty for HEAD, 304, 308 and every error.
     pub body: FileBody,
 }
 
@@ -53,78 +54,126 @@ impl FileAnswer {
     }
 }
 
-/// Answers a request for a file. `normal_path` is the path in RFC 3986 §6.2.2 normal form, without query.
+/// A request for a file.
+#[derive(Debug, Clone, Copy)]
+pub struct FileRequest<'a> {
+    /// Method.
+    pub method: &'a Method,
+    /// Path in RFC 3986 §6.2.2 normal form, without query.
+    pub normal_path: &'a str,
+    /// Query, without `?`.
+    pub query: Option<&'a str>,
+    /// Fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// Answers a request for a file.
 ///
 /// What must not be seen (outside the root, dot files, directories, devices, unreadable files) is 404.
-pub async fn answer(
-    files: &StaticFiles,
-    method: &Method,
-    normal_path: &str,
-    headers: &HeaderMap,
-) -> FileAnswer {
-    if method != Method::GET && method != Method::HEAD {
+pub async fn answer(files: &StaticFiles, request: FileRequest<'_>) -> FileAnswer {
+    if request.method != Method::GET && request.method != Method::HEAD {
         let mut refused = FileAnswer::empty(StatusCode::METHOD_NOT_ALLOWED);
         refused.headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    let Some(name) = path::relative(&files.strip_prefix, normal_path) else {
-        return FileAnswer::empty(StatusCode::NOT_FOUND);
-    };
     for _ in 0..ATTEMPTS {
-        match attempt(files, method, &name, headers).await {
+        match attempt(files, request).await {
             Ok(answer) => return answer,
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {} // rewritten while we read: look again
-            Err(error) => return fault(files, &name, &error),
+            Err(error) => return fault(files, request.normal_path, &error),
         }
     }
-    fault(files, &name, &io::ErrorKind::UnexpectedEof.into())
+    fault(files, request.normal_path, &io::ErrorKind::UnexpectedEof.into())
 }
 
-async fn attempt(
+/// The file itself, the index of a folder, or the fall-back.
+async fn attempt(files: &StaticFiles, request: FileRequest<'_>) -> io::Result<FileAnswer> {
+    let path = request.normal_path;
+    if let Some(name) = path::relative(&files.strip_prefix, path) {
+        if let Some(answer) = serve(files, &name, files.expires, request).await? {
+            return Ok(answer);
+        }
+        if let Some(index) = &files.index
+            && locate(files, &name.join(index), vec![Coding::Identity]).await?.is_some()
+        {
+            return Ok(with_slash(path, request.query));
+        }
+    } else if let Some(index) = &files.index
+        && let Some(folder) = path::folder(&files.strip_prefix, path)
+        && let Some(answer) = serve(files, &folder.join(index), files.expires, request).await?
+    {
+        return Ok(answer);
+    }
+    if let Some(fallback) = &files.fallback
+        && path::is_page(&files.strip_prefix, path)
+        && let Some(answer) = serve(files, Path::new(fallback), None, request).await?
+    {
+        return Ok(answer);
+    }
+    Ok(FileAnswer::empty(StatusCode::NOT_FOUND))
+}
+
+/// The answer with this file; `None` when there is none.
+async fn serve(
     files: &StaticFiles,
-    method: &Method,
     name: &Path,
-    headers: &HeaderMap,
-) -> io::Result<FileAnswer> {
+    expires: Option<Duration>,
+    request: FileRequest<'_>,
+) -> io::Result<Option<FileAnswer>> {
+    let FileRequest { method, headers, .. } = request;
     let candidates = encoding::acceptable(headers, &files.precompressed);
     let Some(found) = locate(files, name, candidates.clone()).await? else {
-        return absent(files, name, &candidates).await;
+        return unacceptable(files, name, &candidates).await;
     };
-    let representation = Representation::new(files, name, &found);
+    let representation = Representation::new(files, name, expires, &found);
     match conditional::evaluate(headers, representation.validators()) {
-        Precondition::Failed => return Ok(representation.refused(StatusCode::PRECONDITION_FAILED)),
-        Precondition::NotModified => return Ok(representation.not_modified()),
+        Precondition::Failed => return Ok(Some(representation.refused(StatusCode::PRECONDITION_FAILED))),
+        Precondition::NotModified => return Ok(Some(representation.not_modified())),
         Precondition::Proceed => {}
     }
-    match representation.select(method, headers) {
-        Selection::Unsatisfiable => Ok(representation.refused(StatusCode::RANGE_NOT_SATISFIABLE)),
-        _ if method == Method::HEAD => Ok(representation.whole(FileBody::Empty)),
-        Selection::Whole => Ok(representation.whole(representation.read_all(&found).await?)),
+    Ok(Some(match representation.select(method, headers) {
+        Selection::Unsatisfiable => representation.refused(StatusCode::RANGE_NOT_SATISFIABLE),
+        _ if method == Method::HEAD => representation.whole(FileBody::Empty),
+        Selection::Whole => representation.whole(representation.read_all(&found).await?),
         Selection::Parts(parts) => match *parts {
-            [part] => Ok(representation.part(part, read(&found, part).await?)),
-            _ => representation.multipart(&found, &parts),
+            [part] => representation.part(part, read(&found, part).await?),
+            _ => representation.multipart(&found, &parts)?,
         },
-    }
+    }))
 }
 
-/// 404, or 406 when the file is there and only the wanted representation is not (RFC 9110 §12.5.3).
-async fn absent(files: &StaticFiles, name: &Path, candidates: &[Coding]) -> io::Result<FileAnswer> {
+/// 406 when the file is there and only the wanted representation is not (RFC 9110 §12.5.3).
+async fn unacceptable(
+    files: &StaticFiles,
+    name: &Path,
+    candidates: &[Coding],
+) -> io::Result<Option<FileAnswer>> {
     if candidates.contains(&Coding::Identity) || locate(files, name, vec![Coding::Identity]).await?.is_none()
     {
-        return Ok(FileAnswer::empty(StatusCode::NOT_FOUND));
+        return Ok(None);
     }
     let mut refused = FileAnswer::empty(StatusCode::NOT_ACCEPTABLE);
     refused.headers.insert(VARY, HeaderValue::from(ACCEPT_ENCODING));
-    Ok(refused)
+    Ok(Some(refused))
 }
 
-fn fault(files: &StaticFiles, name: &Path, error: &io::Error) -> FileAnswer {
+/// Links in the index of a folder begin at the folder only when the path ends with a slash. The path begins with one segment that
+/// is there, never with `//`, so that this leads to no other host.
+fn with_slash(normal_path: &str, query: Option<&str>) -> FileAnswer {
+    let mut moved = FileAnswer::empty(StatusCode::PERMANENT_REDIRECT);
+    let (mark, query) = query.map_or(("", ""), |query| ("?", query));
+    insert(&mut moved.headers, LOCATION, &format!("{normal_path}/{mark}{query}"));
+    moved.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+    moved
+}
+
+fn fault(files: &StaticFiles, path: &str, error: &io::Error) -> FileAnswer {
     let status = match error.kind() {
         io::ErrorKind::PermissionDenied => StatusCode::NOT_FOUND,
         io::ErrorKind::TimedOut | io::ErrorKind::ResourceBusy => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    warn!(root = %files.root.display(), file = %name.display(), status = status.as_u16(), %error, "cannot serve a file");
+    warn!(root = %files.root.display(), %path, status = status.as_u16(), %error, "cannot serve a file");
     FileAnswer::empty(status)
 }
 
@@ -160,7 +209,7 @@ struct Representation {
 }
 
 impl Representation {
-    fn new(files: &StaticFiles, name: &Path, found: &Found) -> Self {
+    fn new(files: &StaticFiles, name: &Path, expires: Option<Duration>, found: &Found) -> Self {
         let encoding = found.coding.token();
         let fingerprint = format!("{:016x}", found.fingerprint);
         Self {
@@ -172,7 +221,7 @@ impl Representation {
             last_modified: found.last_modified,
             content_type: mime::content_type(name),
             encoding,
-            cache_control: cache_control(files.expires),
+            cache_control: cache_control(expires),
             varies: !files.precompressed.is_empty(),
             boundary: fingerprint,
         }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conf::{Action, ProxyVersion};
 use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -24,6 +24,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use crate::access_log::{Entry, LogHandle};
 use crate::context::Context;
 use crate::error::{Fault, Side};
+use crate::files::FileRequest;
 use crate::gate::{self, Admitted, Head};
 use crate::headers::{self, Origin};
 use crate::limits::BodyMeter;
@@ -131,23 +132,40 @@ impl Phases {
         id: RouteId,
         path: &str,
     ) -> Result<()> {
+        let extra = self.extra_headers(context);
         match self.router.get(id).map(|route| &route.action) {
             Some(Action::Respond(respond)) => {
                 let body = Bytes::copy_from_slice(respond.body.as_bytes());
-                answer::whole(session, respond.status, &respond.headers, body).await
+                let mut headers = respond.headers.clone();
+                answer::replace(&mut headers, extra);
+                answer::whole(session, respond.status, &headers, body).await
             }
-            Some(Action::Redirect { location, status }) => answer::redirect(session, *status, location).await,
+            Some(Action::Redirect { location, status }) => {
+                answer::redirect(session, *status, location, extra).await
+            }
             Some(Action::Static(files)) => {
                 let request = session.req_header();
-                let file = files::answer(files, &request.method, path, &request.headers).await;
+                let target = str::from_utf8(request.raw_path()).unwrap_or_default();
+                let asked = FileRequest {
+                    method: &request.method,
+                    normal_path: path,
+                    query: target.split_once('?').map(|(_, query)| query),
+                    headers: &request.headers,
+                };
+                let file = files::answer(files, asked).await;
                 let is_error = file.status.is_client_error() || file.status.is_server_error();
                 context.fault = is_error.then_some(Fault::File(file.status));
-                answer::file(session, file).await
+                answer::file(session, file, extra).await
             }
             Some(Action::Upstream(_) | Action::Deny(_)) | None => {
                 Err(answer::failed("route without an answer"))
             }
         }
+    }
+
+    /// Fields of every answer that the request's route gives itself.
+    fn extra_headers(&self, context: &Context) -> Option<&HeaderMap> {
+        self.router.get(context.route?).map(|route| &route.headers).filter(|headers| !headers.is_empty())
     }
 
     /// Who owns the connections to an upstream that wants a PROXY header: the client, on its connection. A trusted
@@ -268,11 +286,11 @@ impl ProxyHttp for Phases {
             Ok(Plan::Forward) => return Ok(false),
             Ok(Plan::Answer(id, path)) => self.answer(session, context, id, &path).await?,
             Ok(Plan::Redirect(location)) => {
-                answer::redirect(session, StatusCode::PERMANENT_REDIRECT, &location).await?;
+                answer::redirect(session, StatusCode::PERMANENT_REDIRECT, &location, None).await?;
             }
             Err(fault) => {
                 context.fault = Some(fault);
-                answer::fault(session, fault).await?;
+                answer::fault(session, fault, self.extra_headers(context)).await?;
             }
         }
         Ok(true)
@@ -412,7 +430,7 @@ impl ProxyHttp for Phases {
         // The engine ends the connection after any error, and the client should know.
         session.set_keepalive(None);
         // An answer that broke off must not look complete: then the stream is dropped, not finished.
-        match answer::fault(session, fault).await {
+        match answer::fault(session, fault, self.extra_headers(context)).await {
             Ok(Some(status)) => FailToProxy { error_code: status.as_u16(), can_reuse_downstream: true },
             Ok(None) | Err(_) => FailToProxy { error_code: 0, can_reuse_downstream: false },
         }

@@ -186,6 +186,7 @@ mod tests {
             action: Action::Respond(respond),
             rewrite: None,
             max_body_size: None,
+            headers: HeaderMap::new(),
         }
     }
 

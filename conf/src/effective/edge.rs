@@ -1,5 +1,6 @@
 //! `edge:`
 
+use http::HeaderMap;
 use serde_yaml::Value;
 
 use super::{Keys, bind, list, path, texts, word};
@@ -103,13 +104,9 @@ fn route(route: &Route) -> Value {
         Action::Upstream(upstream) => keys.put("upstream", upstream.name.as_str()),
         Action::Static(files) => keys.put("static", static_files(files)),
         Action::Respond(respond) => {
-            let mut headers = Keys::default();
-            for (name, value) in &respond.headers {
-                headers.put(name.as_str(), value.to_str().unwrap_or_default());
-            }
             let mut answer = Keys::default();
             answer.put("status", respond.status.as_u16());
-            answer.put("headers", headers);
+            answer.put("headers", headers(&respond.headers));
             answer.put("body", respond.body.as_str());
             keys.put("respond", answer);
         }
@@ -129,7 +126,18 @@ fn route(route: &Route) -> Value {
     if let Some(size) = route.max_body_size {
         keys.put("max_body_size", size.to_string());
     }
+    if !route.headers.is_empty() {
+        keys.put("headers", headers(&route.headers));
+    }
     keys.into()
+}
+
+fn headers(headers: &HeaderMap) -> Keys {
+    let mut keys = Keys::default();
+    for (name, value) in headers {
+        keys.put(name.as_str(), value.to_str().unwrap_or_default());
+    }
+    keys
 }
 
 fn static_files(files: &StaticFiles) -> Keys {
@@ -138,6 +146,12 @@ fn static_files(files: &StaticFiles) -> Keys {
     keys.put("precompressed", list(&files.precompressed, |encoding| word(&ENCODINGS, encoding).into()));
     if let Some(expires) = files.expires {
         keys.put("expires", print_duration(expires));
+    }
+    if let Some(index) = &files.index {
+        keys.put("index", index.as_str());
+    }
+    if let Some(fallback) = &files.fallback {
+        keys.put("fallback", fallback.as_str());
     }
     keys
 }

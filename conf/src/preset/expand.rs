@@ -214,6 +214,7 @@ pub(super) fn route(name: &str, matcher: Matcher, action: Action) -> Route {
         action,
         rewrite: None,
         max_body_size: None,
+        headers: HeaderMap::new(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Reading of `edge.sites`.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use regex::RegexBuilder;
 
+use super::headers::{self, read_headers};
 use super::rewrite::Given;
 use super::{Action, HostPattern, Matcher, Respond, Route, Site};
 use crate::StaticFiles;
@@ -154,6 +155,7 @@ fn read_route(item: &Item<'_>, upstreams: &Upstreams) -> Option<Route> {
     let allow = section.take("allow").map_or(Some(None), |item| item.parse_each(parse_network).map(Some));
     let max_body_size = section.take("max_body_size").map_or(Some(None), |item| item.size().map(Some));
     let rewrite = Given::take(&mut section);
+    let headers = section.take("headers");
     section.later(&[
         ("rate_limit", "rate limits are"),
         ("rate_limits", "rate limits are"),
@@ -162,7 +164,6 @@ fn read_route(item: &Item<'_>, upstreams: &Upstreams) -> Option<Route> {
         ("forward_auth", "asking an outside service is"),
         ("request_headers", "changing headers is"),
         ("response_headers", "changing headers is"),
-        ("headers", "changing headers is"),
         ("rewrite", "rewriting paths other than by strip_prefix and replace_path is"),
         ("cache", "caching is"),
         ("timeouts", "deadlines by route are"),
@@ -177,6 +178,8 @@ fn read_route(item: &Item<'_>, upstreams: &Upstreams) -> Option<Route> {
     };
     let action = action.and_then(|(kind, item)| Some((read_action(kind, &item, upstreams, strip)?, item)));
     let rewrite = rewrite.read(matcher.as_ref(), action.as_ref());
+    let headers = headers
+        .map_or(Some(HeaderMap::new()), |item| headers::of_route(&item, action.as_ref().map(|(a, _)| a)));
     let (matcher, item) = matcher?;
     let (action, _) = action?;
     Some(Route {
@@ -187,6 +190,7 @@ fn read_route(item: &Item<'_>, upstreams: &Upstreams) -> Option<Route> {
         action,
         rewrite: rewrite?,
         max_body_size: max_body_size?,
+        headers: headers?,
     })
 }
 
@@ -343,36 +347,6 @@ fn read_respond(item: &Item<'_>) -> Option<Respond> {
     Some(Respond { status: status?, headers: headers?, body: body?.to_owned() })
 }
 
-fn read_headers(item: &Item<'_>) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::new();
-    let mut complete = true;
-    for (name, item) in item.section()?.entries() {
-        let field = HeaderName::from_bytes(name.as_bytes());
-        let value = item.text().and_then(|text| {
-            let value = HeaderValue::from_str(text).ok();
-            if value.is_none() {
-                item.error("a header value has no control characters");
-            }
-            value
-        });
-        match (field, value) {
-            (Ok(field), Some(_)) if OWN_HEADERS.contains(&field.as_str()) => {
-                item.error("this header is made by the edge itself, leave it out");
-                complete = false;
-            }
-            (Ok(field), Some(value)) => {
-                headers.append(field, value);
-            }
-            (Err(_), _) => {
-                item.error(format!("`{name}` is not the name of a header"));
-                complete = false;
-            }
-            (Ok(_), None) => complete = false,
-        }
-    }
-    complete.then_some(headers)
-}
-
 /// A URL, or `{location, status}`.
 fn read_redirect(item: &Item<'_>) -> Option<Action> {
     if !item.is_section() {
@@ -417,9 +391,6 @@ fn read_deny(item: &Item<'_>) -> Option<StatusCode> {
         None => read_status(item, 400, 599),
     }
 }
-
-/// Framing and identity of an answer are ours.
-const OWN_HEADERS: [&str; 5] = ["content-length", "transfer-encoding", "connection", "date", "keep-alive"];
 
 /// Bytes of a compiled expression; the guide's need a few KiB.
 const LARGEST_REGEX: usize = 4 << 20;

@@ -71,6 +71,9 @@ edge:
       routes:
         - prefix: /assets/
           static: {root: assets, precompressed: [br, zstd, gzip], expires: 365d}
+        - prefix: /app/
+          static: {root: assets, index: index.html, fallback: app/index.html}
+          headers: {X-Frame-Options: SAMEORIGIN, Content-Security-Policy: "frame-ancestors 'self'"}
         - {prefix: /, static: {root: /srv/www}}
   limits: {max_body_size: 1G, max_header_size: 64k, max_connections: 5, max_connections_per_ip: 2}
   timeouts: {handshake: 1s, header: 2s, idle: 3s, body: 4s, send: 5s, connect: 500ms, upstream_read: 1h, drain: 2m}

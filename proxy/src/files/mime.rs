@@ -9,9 +9,14 @@ use http::HeaderValue;
 pub(crate) fn content_type(name: &Path) -> HeaderValue {
     let extension = name.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let essence = match extension {
-        // Where the crate's table is behind: RFC 9239 §6 for modules, and what browsers expect of source maps.
+        // Where the crate's table is behind: RFC 9239 §6 for modules, RFC 8081 §4.4 for fonts, RFC 7845 §9 for Opus, and what
+        // browsers expect of source maps.
         "mjs" => "text/javascript",
         "map" => "application/json",
+        "woff" => "font/woff",
+        "ttf" => "font/ttf",
+        "otf" => "font/otf",
+        "opus" => "audio/ogg",
         _ => mime_guess::from_ext(extension).first_raw().unwrap_or("application/octet-stream"),
     };
     match essence {
@@ -53,6 +58,17 @@ mod tests {
         check("app.js.map", "application/json");
         check("site.webmanifest", "application/manifest+json");
         check("module.wasm", "application/wasm");
+        check("font.woff", "font/woff");
+        check("font.ttf", "font/ttf");
+        check("font.otf", "font/otf");
+        check("ring.ogg", "audio/ogg");
+        check("ring.opus", "audio/ogg");
+        check("ring.mp3", "audio/mpeg");
+        check("ring.wav", "audio/wav");
+        check("film.webm", "video/webm");
+        check("favicon.ico", "image/x-icon");
+        check("photo.webp", "image/webp");
+        check("photo.avif", "image/avif");
     }
 
     #[test]

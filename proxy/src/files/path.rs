@@ -12,10 +12,47 @@ use std::path::PathBuf;
 /// A name is refused, not repaired: an empty segment (so also a directory with its slash, and `//`), a segment that
 /// starts with a dot, an encoded slash, a NUL, a `%` that encodes nothing.
 pub(crate) fn relative(strip_prefix: &str, normal_path: &str) -> Option<PathBuf> {
+    let name = segments(below(strip_prefix, normal_path)?)?;
+    Some(PathBuf::from(OsString::from_vec(name)))
+}
+
+/// The folder, relative to the root, that a path with a slash at its end stands for; the root itself is the empty name.
+pub(crate) fn folder(strip_prefix: &str, normal_path: &str) -> Option<PathBuf> {
+    let rest = below(strip_prefix, normal_path)?;
+    if rest.is_empty() {
+        return Some(PathBuf::new());
+    }
+    let name = segments(rest.strip_suffix('/')?)?;
+    Some(PathBuf::from(OsString::from_vec(name)))
+}
+
+/// Whether a path may be one of the pages of a single-page application: such paths hold what users name (`/room/%23a%2Fb`), but no
+/// hidden names, and what ends as a part of a page does (`/chunk.js`) is that part, or missing.
+pub(crate) fn is_page(strip_prefix: &str, normal_path: &str) -> bool {
+    let Some(rest) = below(strip_prefix, normal_path) else { return false };
+    let last = rest.rsplit('/').next().unwrap_or_default();
+    let is_part =
+        last.rsplit_once('.').is_some_and(|(_, end)| PARTS.iter().any(|part| end.eq_ignore_ascii_case(part)));
+    let mut decoded = Vec::new();
+    let is_plain = |segment: &str| {
+        decoded.clear();
+        decode_into(segment.as_bytes(), &mut decoded).is_some()
+            && !decoded.contains(&0)
+            && !decoded.split(|byte| matches!(byte, b'/' | b'\\')).any(|part| part.starts_with(b"."))
+    };
+    !is_part && rest.split('/').all(is_plain)
+}
+
+/// What follows the prefix, without a slash at its start.
+fn below<'p>(strip_prefix: &str, normal_path: &'p str) -> Option<&'p str> {
     let rest = normal_path.strip_prefix(strip_prefix)?;
-    let rest = if strip_prefix.ends_with('/') { rest } else { rest.strip_prefix('/')? };
-    let mut name = Vec::with_capacity(rest.len());
-    for (index, segment) in rest.split('/').enumerate() {
+    if strip_prefix.ends_with('/') { Some(rest) } else { rest.strip_prefix('/') }
+}
+
+/// Decoded segments with `/` between them.
+fn segments(path: &str) -> Option<Vec<u8>> {
+    let mut name = Vec::with_capacity(path.len());
+    for (index, segment) in path.split('/').enumerate() {
         if index > 0 {
             name.push(b'/');
         }
@@ -27,7 +64,7 @@ pub(crate) fn relative(strip_prefix: &str, normal_path: &str) -> Option<PathBuf>
             _ => {}
         }
     }
-    Some(PathBuf::from(OsString::from_vec(name)))
+    Some(name)
 }
 
 /// RFC 3986 §2.1.
@@ -54,6 +91,47 @@ fn hex_digit(byte: u8) -> Option<u8> {
         _ => None,
     }
 }
+
+/// Endings of what pages are made of. None of them is the end of a host name, which paths of pages may have too.
+const PARTS: [&str; 37] = [
+    "js",
+    "mjs",
+    "cjs",
+    "css",
+    "map",
+    "json",
+    "wasm",
+    "html",
+    "htm",
+    "xml",
+    "txt",
+    "webmanifest",
+    "ico",
+    "png",
+    "jpg",
+    "jpeg",
+    "gif",
+    "svg",
+    "webp",
+    "avif",
+    "bmp",
+    "woff",
+    "woff2",
+    "ttf",
+    "otf",
+    "eot",
+    "mp3",
+    "ogg",
+    "opus",
+    "oga",
+    "wav",
+    "flac",
+    "mp4",
+    "webm",
+    "br",
+    "gz",
+    "zst",
+];
 
 #[cfg(test)]
 mod tests {
@@ -92,6 +170,55 @@ mod tests {
         check("/", "/", None);
         check("/assets/", "/assets//app.js", None);
         check("/assets/", "/assets/img//logo.svg", None);
+    }
+
+    #[test]
+    fn folders_end_with_a_slash() {
+        let check = |prefix: &str, path: &str, expected: Option<&str>| {
+            assert_eq!(folder(prefix, path), expected.map(PathBuf::from), "{path} without {prefix}");
+        };
+        check("/", "/", Some(""));
+        check("/assets/", "/assets/", Some(""));
+        check("/assets", "/assets/", Some(""));
+        check("/assets/", "/assets/a/b%20c/", Some("a/b c"));
+        for path in
+            ["/assets", "/assets/a", "/assets//", "/assets/a//", "/assets/.git/", "/assets/../", "/x/"]
+        {
+            check("/assets/", path, None);
+        }
+    }
+
+    #[test]
+    fn pages_are_told_from_their_parts() {
+        for page in [
+            "/",
+            "/home/",
+            "/room/%23a%2Fb:example.com",
+            "/%23room%3Aexample.org/%24event",
+            "/login/matrix.org/",
+            "/user/@a:xn--9ca.example.dev",
+            "/a.b/c",
+            "//x",
+        ] {
+            assert!(is_page("/", page), "{page}");
+        }
+        for part in [
+            "/app.js",
+            "/img/logo.SVG",
+            "/config.json",
+            "/.env",
+            "/.git/config",
+            "/a/.b/c",
+            "/a/%2Eenv",
+            "/a%2F.env",
+            "/a%5C..%5Cb",
+            "/..",
+            "/a%00b",
+            "/a%zz",
+        ] {
+            assert!(!is_page("/", part), "{part}");
+        }
+        assert!(is_page("/app/", "/app/x") && !is_page("/app/", "/other"));
     }
 
     #[test]
@@ -146,8 +273,15 @@ mod tests {
         }
 
         #[test]
+        fn a_folder_is_a_file_with_a_slash(path in "(/|\\.|%2[EeFf]|%00|[a-c]){0,16}") {
+            let path = format!("/assets/{path}");
+            prop_assume!(path != "/assets/");
+            prop_assert_eq!(folder("/assets/", &format!("{path}/")), relative("/assets/", &path));
+        }
+
+        #[test]
         fn any_text_is_survived(prefix in ".*", path in ".*") {
-            let _ = relative(&prefix, &path);
+            let _ = (relative(&prefix, &path), folder(&prefix, &path), is_page(&prefix, &path));
         }
     }
 }

@@ -67,6 +67,8 @@ impl Folder {
             strip_prefix: "/assets/".to_owned(),
             precompressed: vec![Encoding::Brotli, Encoding::Zstd, Encoding::Gzip],
             expires: Some(YEAR),
+            index: None,
+            fallback: None,
         };
         let this = Self { folder, files };
         fs::write(this.folder.path().join("secret"), "secret").expect("room");
@@ -88,7 +90,10 @@ impl Folder {
         for (name, value) in fields {
             headers.append(name, HeaderValue::from_str(value).expect("a field value"));
         }
-        let mut answer = answer(&self.files, &method, path, &headers).await;
+        let (normal_path, query) =
+            path.split_once('?').map_or((path, None), |(path, query)| (path, Some(query)));
+        let request = FileRequest { method: &method, normal_path, query, headers: &headers };
+        let mut answer = answer(&self.files, request).await;
         let mut body = Vec::new();
         while let Some(chunk) = answer.body.next_chunk().await.expect("readable") {
             body.extend_from_slice(&chunk);
@@ -283,7 +288,11 @@ async fn large_and_empty_files_arrive_whole() {
 #[tokio::test]
 async fn a_large_file_is_streamed_and_a_small_one_is_not() {
     let folder = Folder::new().with("large", vec![0; 64 * 1024 + 1]).with("small", vec![0; 64 * 1024]);
-    let body = async |path| answer(&folder.files, &Method::GET, path, &HeaderMap::new()).await.body;
+    let headers = HeaderMap::new();
+    let body = async |normal_path| {
+        let request = FileRequest { method: &Method::GET, normal_path, query: None, headers: &headers };
+        answer(&folder.files, request).await.body
+    };
     assert!(matches!(body("/assets/large").await, FileBody::File(_)));
     assert!(matches!(body("/assets/small").await, FileBody::Bytes(_)));
 }
@@ -444,4 +453,109 @@ fn a_folder_that_becomes_a_link_out_of_the_root_shows_nothing() {
 async fn an_unusual_name_is_found() {
     let folder = Folder::new().with("a b é%.txt", "a");
     assert_eq!(folder.status("/assets/a%20b%20%C3%A9%25.txt").await, 200);
+}
+
+impl Folder {
+    fn with_index(mut self) -> Self {
+        self.files.index = Some("index.html".to_owned());
+        self
+    }
+
+    fn with_fallback(mut self) -> Self {
+        self.files.fallback = Some("index.html".to_owned());
+        self
+    }
+}
+
+#[tokio::test]
+async fn a_folder_is_answered_with_its_index() {
+    let folder = Folder::new()
+        .with("index.html", "root")
+        .with("index.html.br", "brotli")
+        .with("a b/index.html", "inner")
+        .with("bare/x.txt", "x")
+        .with_index();
+    let root = folder.get("/assets/", &[]).await;
+    assert_eq!((root.status, root.text()), (200, "root"));
+    assert_eq!(root.field(CONTENT_TYPE), "text/html; charset=utf-8");
+    assert_eq!(folder.get("/assets/", &[(ACCEPT_ENCODING, "br")]).await.text(), "brotli");
+    let known = folder.get("/assets/", &[(IF_NONE_MATCH, root.field(ETAG))]).await;
+    assert_eq!(known.status, 304);
+    assert_eq!(folder.get("/assets/a%20b/", &[]).await.text(), "inner");
+    for missing in
+        ["/assets/bare/", "/assets/bare", "/assets/none", "/assets/none/", "/assets//", "/assets/a%20b//"]
+    {
+        assert_eq!(folder.status(missing).await, 404, "{missing}");
+    }
+    let without = Folder::new().with("index.html", "root");
+    assert_eq!(without.status("/assets/").await, 404);
+}
+
+#[tokio::test]
+async fn a_folder_without_slash_is_redirected_to_the_one_with_it() {
+    let folder = Folder::new()
+        .with("a b/index.html", "inner")
+        .with("c", "file")
+        .with("evil.example/index.html", "x")
+        .with_index();
+    for (path, location) in [
+        ("/assets/a%20b", "/assets/a%20b/"),
+        ("/assets/a%20b?x=/y&%zz", "/assets/a%20b/?x=/y&%zz"),
+        ("/assets/a%20b?", "/assets/a%20b/?"),
+    ] {
+        let moved = folder.get(path, &[]).await;
+        assert_eq!((moved.status, moved.field(LOCATION), moved.field(CONTENT_LENGTH)), (308, location, "0"));
+        assert_eq!(folder.ask(Method::HEAD, path, &[]).await.status, 308);
+    }
+    assert_eq!(folder.ask(Method::POST, "/assets/a%20b", &[]).await.status, 405);
+    // No other host may come out of it, whatever stands at the root.
+    let mut root = folder;
+    root.files.strip_prefix = "/".to_owned();
+    assert_eq!(root.get("/evil.example", &[]).await.field(LOCATION), "/evil.example/");
+    for path in
+        ["//evil.example", "/%2Fevil.example", "/\\evil.example", "/%5Cevil.example", "/.//evil.example"]
+    {
+        assert_eq!(root.status(path).await, 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn pages_without_a_file_get_the_fallback() {
+    let folder = Folder::new()
+        .with("index.html", "start")
+        .with("app.js", "js")
+        .with("real/index.html", "real")
+        .with_fallback();
+    for page in
+        ["/assets/", "/assets/room/%23a%2Fb", "/assets/login/matrix.org/", "/assets/real", "/assets/real/"]
+    {
+        let answer = folder.get(page, &[]).await;
+        assert_eq!((answer.status, answer.text()), (200, "start"), "{page}");
+        assert_eq!(answer.field(CACHE_CONTROL), "no-cache", "whatever the route says");
+        assert_eq!(answer.field(CONTENT_TYPE), "text/html; charset=utf-8");
+    }
+    let etag = folder.get("/assets/x", &[]).await.field(ETAG).to_owned();
+    assert_eq!(folder.get("/assets/y", &[(IF_NONE_MATCH, &etag)]).await.status, 304);
+    assert_eq!(folder.get("/assets/app.js", &[]).await.text(), "js");
+    for missing in
+        ["/assets/old.js", "/assets/x/logo.png", "/assets/.env", "/assets/.git/config", "/assets/..%2Fsecret"]
+    {
+        assert_eq!(folder.status(missing).await, 404, "{missing}");
+    }
+    assert_eq!(folder.ask(Method::POST, "/assets/x", &[]).await.status, 405);
+    let with_both = folder.with_index();
+    assert_eq!(with_both.get("/assets/real/", &[]).await.text(), "real");
+    assert_eq!(with_both.status("/assets/real").await, 308);
+    fs::remove_file(with_both.path("index.html")).expect("ours");
+    assert_eq!(with_both.status("/assets/x").await, 404, "no fall-back, no page");
+}
+
+#[tokio::test]
+async fn an_index_and_a_fallback_are_contained_too() {
+    let folder = Folder::new().with("sub/x", "x").with_index().with_fallback();
+    symlink(folder.folder.path().join("secret"), folder.path("index.html")).expect("a link");
+    symlink(folder.folder.path().join("secret"), folder.path("sub/index.html")).expect("a link");
+    for path in ["/assets/", "/assets/sub/", "/assets/sub", "/assets/page"] {
+        assert_eq!(folder.status(path).await, 404, "{path}");
+    }
 }

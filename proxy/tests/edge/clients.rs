@@ -75,6 +75,8 @@ async fn files_are_served() {
         strip_prefix: "/assets/".into(),
         precompressed: vec![Encoding::Brotli],
         expires: Some(Duration::from_secs(365 * 86_400)),
+        index: None,
+        fallback: None,
     };
     let edge = Running::start(config(vec![], |_| vec![prefix("/assets/", Action::Static(files))])).await;
     let mut client = edge.connect().await;

@@ -31,6 +31,8 @@ async fn serve() -> Served {
         strip_prefix: "/assets/".to_owned(),
         precompressed: vec![Encoding::Brotli, Encoding::Gzip],
         expires: None,
+        index: None,
+        fallback: None,
     };
     let edge = Running::start(config(vec![], |_| vec![prefix("/assets/", Action::Static(files))])).await;
     Served { edge, large, _folder: folder }
@@ -95,4 +97,103 @@ async fn an_upload_to_a_file_is_refused() {
     let mut client = served.edge.connect().await;
     client.send("PUT /assets/a.txt HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
     assert_eq!(client.answer().await.status, 405);
+}
+
+/// A single-page application with header fields of its own, at the root of a site.
+async fn application() -> (Running, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("sub")).unwrap();
+    for (name, content) in [("index.html", "start"), ("app.js", "js"), ("sub/index.html", "sub")] {
+        fs::write(folder.path().join(name), content).unwrap();
+    }
+    let files = StaticFiles {
+        root: folder.path().to_owned(),
+        strip_prefix: "/".to_owned(),
+        precompressed: Vec::new(),
+        expires: None,
+        index: Some("index.html".to_owned()),
+        fallback: Some("index.html".to_owned()),
+    };
+    let mut headers = http::HeaderMap::new();
+    headers.insert("x-frame-options", "SAMEORIGIN".parse().unwrap());
+    headers.insert("cache-control", "max-age=5".parse().unwrap());
+    let with_headers = |route| conf::Route { headers: headers.clone(), ..route };
+    let respond = conf::Respond {
+        status: http::StatusCode::OK,
+        headers: http::HeaderMap::from_iter([(http::header::CACHE_CONTROL, "no-store".parse().unwrap())]),
+        body: "fixed".into(),
+    };
+    let moved = Action::Redirect { location: "/new".into(), status: http::StatusCode::FOUND };
+    let edge = Running::start(config(vec![], |_| {
+        vec![
+            with_headers(prefix("/fixed", Action::Respond(respond))),
+            with_headers(prefix("/moved", moved)),
+            with_headers(prefix("/denied", Action::Deny(http::StatusCode::FORBIDDEN))),
+            prefix("/plain", Action::Deny(http::StatusCode::FORBIDDEN)),
+            conf::Route {
+                max_body_size: Some(conf::ByteSize(1)),
+                ..with_headers(prefix("/", Action::Static(files)))
+            },
+        ]
+    }))
+    .await;
+    (edge, folder)
+}
+
+#[tokio::test]
+async fn fields_of_a_route_are_on_every_answer_once() {
+    let (edge, _folder) = application().await;
+    let etag = edge.get("/app.js").await.field("etag").unwrap().to_owned();
+    let ask = |method: &str, target: &str, fields: &str| {
+        format!("{method} {target} HTTP/1.1\r\nHost: a.example\r\n{fields}\r\n")
+    };
+    for (request, status) in [
+        (ask("GET", "/app.js", ""), 200),
+        (ask("GET", "/app.js", "Range: bytes=0-0\r\n"), 206),
+        (ask("GET", "/app.js", "Range: bytes=9-\r\n"), 416),
+        (ask("GET", "/app.js", &format!("If-None-Match: {etag}\r\n")), 304),
+        (ask("GET", "/missing.js", ""), 404),
+        (ask("POST", "/app.js", "Content-Length: 0\r\n"), 405),
+        (ask("POST", "/app.js", "Content-Length: 9\r\n"), 413),
+        (ask("GET", "/sub?a", ""), 308),
+        (ask("GET", "/fixed", ""), 200),
+        (ask("GET", "/moved", ""), 302),
+        (ask("GET", "/denied", ""), 403),
+    ] {
+        let answer = edge.ask(&request).await;
+        assert_eq!(answer.status, status, "{request}");
+        for (name, value) in [("x-frame-options", "SAMEORIGIN"), ("cache-control", "max-age=5")] {
+            let values: Vec<_> = answer
+                .head
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .filter(|(field, _)| field.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim())
+                .collect();
+            assert_eq!(values, [value], "{request}{}", answer.head);
+        }
+    }
+    assert_eq!(edge.get("/plain").await.field("x-frame-options"), None);
+}
+
+#[tokio::test]
+async fn an_application_has_an_index_and_a_fallback() {
+    let (edge, _folder) = application().await;
+    let mut client = edge.connect().await;
+    for (target, status, text) in [
+        ("/", 200, "start"),
+        ("/room/%23a%2Fb:example.com", 200, "start"),
+        ("/sub/", 200, "sub"),
+        ("/sub", 308, ""),
+        ("/app.js", 200, "js"),
+    ] {
+        client.send(format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let answer = client.answer().await;
+        assert_eq!((answer.status, answer.text()), (status, text), "{target}");
+    }
+    assert_eq!(edge.get("/sub?a=%20b").await.field("location"), Some("/sub/?a=%20b"));
+    assert_eq!(edge.get("/x/../sub").await.field("location"), Some("/sub/"));
+    for target in ["/old.js", "/.env"] {
+        assert_eq!(edge.get(target).await.status, 404, "{target}");
+    }
 }

@@ -211,6 +211,7 @@ pub(crate) fn route(name: &str, matcher: Matcher, action: Action) -> Route {
         action,
         rewrite: None,
         max_body_size: None,
+        headers: http::HeaderMap::new(),
     }
 }
 

@@ -11,6 +11,9 @@ mod path;
 
 fuzz_target!(|normal_path: &str| {
     for prefix in ["/", "/assets/", "/assets"] {
+        let _ = path::is_page(prefix, normal_path);
+        let folder = path::folder(prefix, normal_path);
+        assert!(folder.is_none_or(|name| name.components().all(|part| matches!(part, Component::Normal(_)))));
         let Some(name) = path::relative(prefix, normal_path) else { continue };
         assert!(normal_path.starts_with(prefix));
         for component in name.components() {
