@@ -68,7 +68,7 @@ impl<'a> OpenEdge<'a> {
         };
         let listeners = match &self.preset {
             Some(preset) if listeners_item.is_none() || given_listeners.is_some() => {
-                Some(expand_listeners(preset, given_listeners))
+                Some(expand_listeners(&edge, preset, given_listeners))
             }
             Some(_) | None => given_listeners,
         };

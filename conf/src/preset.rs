@@ -3,6 +3,7 @@
 //! What the preset makes is ordinary configuration: `gatehouse config show` prints it, and it can be written out by hand instead.
 
 mod expand;
+mod guard;
 mod well_known;
 
 use std::fmt;
@@ -158,7 +159,12 @@ impl Preset {
     /// Whether other servers are told to look at `host`. They don't ask for a server name with a port (Matrix server-server API,
     /// "Server discovery").
     pub(crate) fn is_delegated(&self) -> bool {
-        self.well_known.is_some() && split_port(&self.server_name).is_some_and(|(_, port)| port.is_none())
+        self.well_known.is_some() && self.port().is_none()
+    }
+
+    /// The port in the server name.
+    pub(crate) fn port(&self) -> Option<u16> {
+        split_port(&self.server_name)?.1?.parse().ok()
     }
 
     /// Host name of the server name, without port.
@@ -213,6 +219,15 @@ impl Preset {
             report("no listener of http.listeners has the resource `compat`, so logins would find nobody");
             return;
         };
+        if !listener.resources.contains(&Resource::Discovery) {
+            edge.context.find(
+                crate::Severity::Warning,
+                Some(self.auth_span),
+                "edge.matrix.auth",
+                "the listener with `compat` lacks `discovery`, so clients that ask for the metadata of the auth service (auth_metadata) get 404".to_owned(),
+                &[],
+            );
+        }
         let server = listener
             .binds
             .iter()

@@ -15,7 +15,7 @@ use regex::Regex;
 
 use crate::{ByteSize, StaticFiles, Upstream};
 
-pub(crate) use read::{ReadSite, read_sites};
+pub(crate) use read::{ReadSite, read_sites, takes_all_of};
 
 /// One entry of `edge.sites`.
 #[derive(Debug, Clone)]
@@ -72,6 +72,17 @@ pub enum Matcher {
     Prefix(String),
     /// Searched, not anchored, as in nginx.
     Regex(Regex),
+}
+
+impl Matcher {
+    /// Whether a path in normal form is meant.
+    pub fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::Path(whole) => path == whole,
+            Self::Prefix(prefix) => path.starts_with(prefix.as_str()),
+            Self::Regex(regex) => regex.is_match(path),
+        }
+    }
 }
 
 /// What is done with a matched request.

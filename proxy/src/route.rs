@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use conf::{Action, HostPattern, Matcher, Route, Site};
+use conf::{Action, HostPattern, Route, Site};
 use http::Method;
 use ipnet::IpNet;
 
@@ -106,12 +106,7 @@ pub(crate) fn check_client(route: &Route, client: Option<IpAddr>) -> Result<(), 
 }
 
 fn matches(route: &Route, method: &Method, path: &str) -> bool {
-    let path_matches = match &route.matcher {
-        Matcher::Path(whole) => path == whole,
-        Matcher::Prefix(prefix) => path.starts_with(prefix.as_str()),
-        Matcher::Regex(regex) => regex.is_match(path),
-    };
-    path_matches && route.methods.as_ref().is_none_or(|methods| methods.contains(method))
+    route.matcher.matches(path) && route.methods.as_ref().is_none_or(|methods| methods.contains(method))
 }
 
 impl HostTable {
@@ -169,7 +164,7 @@ const MAX_HOST: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use conf::Respond;
+    use conf::{Matcher, Respond};
     use http::{HeaderMap, StatusCode};
     use regex::Regex;
 

@@ -3,20 +3,26 @@
 //! The order of a site's routes is: what is never public, what the user added for the host, the rest of the preset. Only a user's
 //! `prefix: /` comes after the preset's own paths, since before them it would take the logins.
 
+use std::iter;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use regex::Regex;
 
-use super::Preset;
+use super::well_known::WellKnown;
+use super::{Preset, guard};
 use crate::reader::Item;
 use crate::route::ReadSite;
 use crate::source::Span;
-use crate::{Action, Bind, EdgeListener, HostPattern, Matcher, Route, Severity, Site, Upstream};
+use crate::{Action, Bind, EdgeListener, HostPattern, Matcher, Rewrite, Route, Severity, Site, Upstream};
 
 /// Adds the listeners of the preset: `https` and `http` unless the user listed some, and `federation` unless one has that name.
-pub(crate) fn expand_listeners(preset: &Preset, given: Option<Vec<EdgeListener>>) -> Vec<EdgeListener> {
+pub(crate) fn expand_listeners(
+    edge: &Item<'_>,
+    preset: &Preset,
+    given: Option<Vec<EdgeListener>>,
+) -> Vec<EdgeListener> {
     let mut listeners = given.unwrap_or_else(|| {
         vec![
             listener("https", 443, true),
@@ -28,7 +34,32 @@ pub(crate) fn expand_listeners(preset: &Preset, given: Option<Vec<EdgeListener>>
     {
         listeners.push(listener(FEDERATION, port, true));
     }
+    warn_of_port_without_listener(edge, preset, &listeners);
     listeners
+}
+
+/// Other servers go to the port in the server name, and nowhere else.
+fn warn_of_port_without_listener(edge: &Item<'_>, preset: &Preset, listeners: &[EdgeListener]) {
+    let Some(port) = preset.port() else { return };
+    let may_be = |bind: &Bind| match bind {
+        Bind::Address(address) => [0, port].contains(&address.port()),
+        Bind::Host { port: bound, .. } => [0, port].contains(bound),
+        // What is in front of these is not known here.
+        Bind::Socket { .. } | Bind::Fd { .. } => true,
+    };
+    if listeners.iter().flat_map(|listener| &listener.binds).any(may_be) {
+        return;
+    }
+    let message = format!(
+        "other servers will connect to port {port}, and no listener has it: write federation_port: {port}, unless something forwards it"
+    );
+    edge.context.find(
+        Severity::Warning,
+        Some(preset.server_name_span),
+        "edge.matrix.server_name",
+        message,
+        &[],
+    );
 }
 
 fn listener(name: &str, port: u16, tls: bool) -> EdgeListener {
@@ -62,8 +93,14 @@ pub(crate) fn expand_sites(
     let mut own: Vec<Site> = Vec::new();
     for read in given {
         match hosts.iter_mut().find(|host| read.site.hosts.contains(&HostPattern::Exact(host.name.clone()))) {
-            None => own.push(Site { listeners: read.site.listeners.or_else(|| scope.clone()), ..read.site }),
-            Some(host) => host.add(edge, read, preset.server_name_span),
+            None => {
+                let site = guard::guarded(edge, read, preset, synapse, auth);
+                own.push(Site { listeners: site.listeners.or_else(|| scope.clone()), ..site });
+            }
+            Some(host) => {
+                host.never.extend(guard::of_stripped(&read.site.routes, preset, synapse));
+                host.add(edge, read, preset.server_name_span);
+            }
         }
     }
     sites.extend(hosts.into_iter().map(|host| host.into_site(scope.clone())));
@@ -108,13 +145,10 @@ fn routes_of<'a>(hosts: &'a mut Vec<HostRoutes>, name: &str) -> &'a mut HostRout
 
 impl HostRoutes {
     fn matrix(&mut self, preset: &Preset, synapse: &Arc<Upstream>, auth: &Arc<Upstream>) {
-        self.never.push(deny("/_synapse/mas", StatusCode::NOT_FOUND));
-        self.never.push(match preset.admin_allow.is_empty() {
-            true => deny("/_synapse/admin", StatusCode::FORBIDDEN),
-            false => Route { allow: Some(preset.admin_allow.clone()), ..forward("/_synapse/admin", synapse) },
-        });
-        self.never.push(deny("/metrics", StatusCode::NOT_FOUND));
+        self.never.extend(guard::of_synapse(preset, synapse));
+        self.never.push(guard::of_metrics());
         self.well_known(preset);
+        self.rest.extend(METADATA.map(|path| metadata(path, auth)));
         if let Ok(regex) = Regex::new(LOGIN) {
             let action = Action::Upstream(Arc::clone(auth));
             self.rest.push(route(LOGIN, Matcher::Regex(regex), action));
@@ -127,7 +161,7 @@ impl HostRoutes {
 
     fn auth(&mut self, auth: &Arc<Upstream>) {
         if !self.never.iter().any(|route| route.name == "/metrics") {
-            self.never.push(deny("/metrics", StatusCode::NOT_FOUND));
+            self.never.push(guard::of_metrics());
         }
         self.catch_all.push(forward("/", auth));
     }
@@ -160,6 +194,7 @@ impl HostRoutes {
             edge.context.find(Severity::Error, span, &format!("{}.hosts", read.path), message, &related);
             return;
         }
+        guard::warn_of_guarded(edge, &read, &self.never);
         let everything = |route: &Route| matches!(&route.matcher, Matcher::Prefix(prefix) if prefix == "/");
         let (rest, own): (Vec<Route>, Vec<Route>) = read.site.routes.into_iter().partition(everything);
         let hides = |route: &Route| {
@@ -192,9 +227,12 @@ fn same_upstream(a: &Route, b: &Route) -> bool {
 /// The federation port serves other servers, and nothing that only people need.
 fn federation(preset: &Preset, synapse: &Arc<Upstream>) -> Site {
     let mut hosts = vec![HostPattern::Exact(preset.domain())];
-    let host = HostPattern::Exact(preset.host.name.clone());
-    if !hosts.contains(&host) {
-        hosts.push(host);
+    let told = preset.well_known.as_ref().and_then(WellKnown::server_name);
+    for name in iter::once(preset.host.name.clone()).chain(told) {
+        let host = HostPattern::Exact(name);
+        if !hosts.contains(&host) {
+            hosts.push(host);
+        }
     }
     let routes = federation_routes(synapse).into();
     Site { name: FEDERATION.to_owned(), hosts, listeners: Some(vec![FEDERATION.to_owned()]), routes }
@@ -218,14 +256,26 @@ pub(super) fn route(name: &str, matcher: Matcher, action: Action) -> Route {
     }
 }
 
-fn forward(prefix: &str, upstream: &Arc<Upstream>) -> Route {
+/// Clients ask Synapse what the auth service offers, which keeps the answer until it is restarted; the service itself knows better.
+fn metadata(path: &str, auth: &Arc<Upstream>) -> Route {
+    Route {
+        methods: Some(vec![Method::GET, Method::HEAD, Method::OPTIONS]),
+        rewrite: Some(Rewrite::ReplacePath("/.well-known/openid-configuration".to_owned())),
+        ..route(path, Matcher::Path(path.to_owned()), Action::Upstream(Arc::clone(auth)))
+    }
+}
+
+pub(super) fn forward(prefix: &str, upstream: &Arc<Upstream>) -> Route {
     route(prefix, Matcher::Prefix(prefix.to_owned()), Action::Upstream(Arc::clone(upstream)))
 }
 
-fn deny(prefix: &str, status: StatusCode) -> Route {
+pub(super) fn deny(prefix: &str, status: StatusCode) -> Route {
     route(prefix, Matcher::Prefix(prefix.to_owned()), Action::Deny(status))
 }
 
 /// Exact where the guide's expression is loose: a media file `login.png`, a room or a state key `login` is not a login.
 const LOGIN: &str = "^/_matrix/client/(api/)?[^/]+/(login|logout|refresh)(/|$)";
+/// The name of the specification, and the one from before it was in it.
+const METADATA: [&str; 2] =
+    ["/_matrix/client/v1/auth_metadata", "/_matrix/client/unstable/org.matrix.msc2965/auth_metadata"];
 const FEDERATION: &str = "federation";

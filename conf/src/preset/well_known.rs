@@ -41,6 +41,12 @@ impl WellKnown {
         Some(Some(Self { client: client?, server: server?, support: support? }))
     }
 
+    /// The host that other servers are told, if the user says which.
+    pub(super) fn server_name(&self) -> Option<String> {
+        let told = self.server.get("m.server")?.as_str()?;
+        Authority::parse(told).ok().map(|authority| authority.name)
+    }
+
     /// The routes, for each host that serves them.
     pub(super) fn routes(&self, preset: &Preset) -> Vec<Route> {
         let mut documents = vec![

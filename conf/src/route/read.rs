@@ -19,6 +19,8 @@ pub(crate) struct ReadSite {
     pub(crate) site: Site,
     /// In the order of `site.hosts`.
     pub(crate) host_spans: Vec<Span>,
+    /// In the order of `site.routes`.
+    pub(crate) route_spans: Vec<Span>,
     /// Key path of the site.
     pub(crate) path: String,
 }
@@ -46,7 +48,7 @@ fn read_site(item: &Item<'_>, upstreams: &Upstreams, listeners: &[(String, Span)
         let routes: Vec<Option<Route>> = items.iter().map(|item| read_route(item, upstreams)).collect();
         let routes = routes.into_iter().collect::<Option<Vec<Route>>>()?;
         warn_of_unreachable(&items, &routes);
-        Some(routes)
+        Some(routes.into_iter().zip(items.iter().map(Item::span)).unzip::<Route, Span, Vec<_>, Vec<_>>())
     });
     section.later(&[
         ("hsts", "HSTS is"),
@@ -62,8 +64,9 @@ fn read_site(item: &Item<'_>, upstreams: &Upstreams, listeners: &[(String, Span)
     section.finish();
     let (hosts, host_spans): (Vec<HostPattern>, Vec<Span>) = hosts?.into_iter().unzip();
     let name = name?.map_or_else(|| hosts.first().map(ToString::to_string), |name| Some(name.to_owned()))?;
-    let site = Site { name, hosts, listeners: served_on?, routes: routes? };
-    Some(ReadSite { site, host_spans, path: item.path.clone() })
+    let (routes, route_spans) = routes?;
+    let site = Site { name, hosts, listeners: served_on?, routes };
+    Some(ReadSite { site, host_spans, route_spans, path: item.path.clone() })
 }
 
 fn read_hosts(item: &Item<'_>) -> Option<Vec<(HostPattern, Span)>> {
@@ -203,7 +206,8 @@ fn warn_of_unreachable(items: &[Item<'_>], routes: &[Route]) {
     }
 }
 
-fn takes_all_of(earlier: &Route, later: &Route) -> bool {
+/// Whether nothing is left for the later one.
+pub(crate) fn takes_all_of(earlier: &Route, later: &Route) -> bool {
     let covers = match (&earlier.matcher, &later.matcher) {
         (Matcher::Prefix(prefix), Matcher::Path(path) | Matcher::Prefix(path)) => {
             path.starts_with(prefix.as_str())

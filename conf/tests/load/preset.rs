@@ -1,6 +1,6 @@
 //! `edge.matrix` expanded.
 
-use conf::{Action, Bind, Loaded, Matcher, ProxyVersion, Route, Server, Site};
+use conf::{Action, Bind, Loaded, Matcher, ProxyVersion, Rewrite, Route, Server, Site};
 
 use crate::folder::Folder;
 
@@ -32,8 +32,13 @@ fn line(route: &Route) -> String {
         Action::Deny(status) => status.as_str().to_owned(),
         other => format!("{other:?}"),
     };
+    let rewrite = match &route.rewrite {
+        Some(Rewrite::StripPrefix(start)) => format!(" without {start}"),
+        Some(Rewrite::ReplacePath(path)) => format!(" {path}"),
+        None => String::new(),
+    };
     let methods: String = route.methods.iter().flatten().map(|method| format!(" {method}")).collect();
-    format!("{matcher}{methods} → {action}")
+    format!("{matcher}{methods} → {action}{rewrite}")
 }
 
 #[test]
@@ -64,11 +69,14 @@ fn alone_it_is_a_working_deployment() {
         [
             "/_synapse/mas → 404",
             "/_synapse/admin → 403",
+            "/_synapse/metrics → 403",
             "/metrics → 404",
             r#"= /.well-known/matrix/client GET HEAD → {"m.homeserver":{"base_url":"https://matrix.example.com"}}"#,
             r#"= /.well-known/matrix/server GET HEAD → {"m.server":"matrix.example.com:443"}"#,
             r#"~ ^/\.well-known/matrix/(client|server)$ OPTIONS → 204"#,
             r#"~ ^/\.well-known/matrix/(client|server)$ → 405"#,
+            "= /_matrix/client/v1/auth_metadata GET HEAD OPTIONS → auth /.well-known/openid-configuration",
+            "= /_matrix/client/unstable/org.matrix.msc2965/auth_metadata GET HEAD OPTIONS → auth /.well-known/openid-configuration",
             "~ ^/_matrix/client/(api/)?[^/]+/(login|logout|refresh)(/|$) → auth",
             "/_matrix/ → synapse",
             "/_synapse/client/ → synapse",
@@ -131,11 +139,14 @@ fn everything_on_one_localhost_with_a_port() {
         [
             "/_synapse/mas → 404",
             "/_synapse/admin → 403",
+            "/_synapse/metrics → 403",
             "/metrics → 404",
             r#"= /.well-known/matrix/client GET HEAD → {"m.homeserver":{"base_url":"https://localhost:8443"}}"#,
             r#"= /.well-known/matrix/server GET HEAD → {"m.server":"localhost:8443"}"#,
             r#"~ ^/\.well-known/matrix/(client|server)$ OPTIONS → 204"#,
             r#"~ ^/\.well-known/matrix/(client|server)$ → 405"#,
+            "= /_matrix/client/v1/auth_metadata GET HEAD OPTIONS → auth /.well-known/openid-configuration",
+            "= /_matrix/client/unstable/org.matrix.msc2965/auth_metadata GET HEAD OPTIONS → auth /.well-known/openid-configuration",
             "~ ^/_matrix/client/(api/)?[^/]+/(login|logout|refresh)(/|$) → auth",
             "/_matrix/ → synapse",
             "/_synapse/client/ → synapse",
@@ -205,10 +216,11 @@ fn named_upstreams_and_own_routes() {
     );
     let matrix = routes(site(&loaded, "matrix.example.com"));
     assert_eq!(
-        matrix[..4],
+        matrix[..5],
         [
             "/_synapse/mas → 404",
             "/_synapse/admin → 403",
+            "/_synapse/metrics → 403",
             "/metrics → 404",
             "= /.well-known/matrix/client → 410"
         ]
@@ -238,4 +250,64 @@ fn own_http_listeners_are_found_by_the_edge() {
     assert_eq!(upstream.servers, [Server::Tcp { host: "::1".to_owned(), port: 8080, tls: false }]);
     assert_eq!(upstream.proxy_protocol, Some(ProxyVersion::V2));
     assert_eq!(loaded.config.auth.as_ref().unwrap().http.listeners[0].name, "http[0]");
+}
+
+/// Sites of one's own, each with one route.
+fn own_sites(routes: &[&str]) -> String {
+    let mut text = "  upstreams: {synapse: {servers: [\"localhost:8008\"]}, same: {servers: [\"localhost:8008\", \"b:1\"]}, web: {servers: [\"web:80\"]}}\n  sites:\n".to_owned();
+    for (number, route) in routes.iter().enumerate() {
+        text.push_str(&format!("    - {{hosts: [own{number}.example.com], routes: [{route}]}}\n"));
+    }
+    text
+}
+
+#[test]
+fn sites_of_ones_own_don_t_open_what_is_never_public() {
+    let preset = "    server_name: example.com\n    synapse: synapse\n    admin_allow: [10.0.0.0/8]\n";
+    let loaded = load(
+        preset,
+        &own_sites(&[
+            "{prefix: /, upstream: same}",
+            "{prefix: /hs/, upstream: synapse, strip_prefix: /hs}",
+            "{prefix: /_matrix/, upstream: synapse}, {prefix: /, upstream: web}",
+            "{prefix: /, upstream: web}",
+        ]),
+    );
+    assert_eq!(loaded.warnings.to_string(), "");
+    let never = ["/_synapse/mas → 404", "/_synapse/admin → synapse", "/_synapse/metrics → synapse"];
+    let of = |number| routes(site(&loaded, &format!("own{number}.example.com")));
+    assert_eq!(of(0), [&never[..], &["/metrics → 404", "/ → same"]].concat());
+    let below = [
+        "/hs/_synapse/mas → 404",
+        "/hs/_synapse/admin → synapse without /hs",
+        "/hs/_synapse/metrics → synapse without /hs",
+        "/hs/ → synapse without /hs",
+    ];
+    assert_eq!(of(1), [&never[..], &below].concat());
+    assert_eq!(of(2), [&never[..], &["/_matrix/ → synapse", "/ → web"]].concat());
+    assert_eq!(of(3), ["/ → web"]);
+    for site in &loaded.config.edge.as_ref().unwrap().sites {
+        for admin in site.routes.iter().filter(|route| route.name.contains("/_synapse/admin")) {
+            assert!(admin.allow.is_some(), "{}", site.name);
+        }
+    }
+}
+
+#[test]
+fn a_host_that_other_servers_are_told_is_served_on_the_federation_port() {
+    let loaded = load(
+        "    server_name: example.com\n    well_known: {server: {m.server: \"fed.example.com:8448\"}}\n",
+        "",
+    );
+    let hosts: Vec<String> = site(&loaded, "federation").hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["example.com", "matrix.example.com", "fed.example.com"]);
+}
+
+#[test]
+fn a_server_name_with_a_port_is_served_there() {
+    let loaded = load("    server_name: example.com:8448\n", "");
+    assert_eq!(loaded.warnings.to_string(), "");
+    let domain = routes(site(&loaded, "example.com"));
+    assert!(domain.contains(&"/_matrix/federation/ → synapse".to_owned()), "{domain:?}");
+    assert!(domain.contains(&"/_matrix/key/ → synapse".to_owned()), "{domain:?}");
 }
