@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{init, quickstart, run, user};
+use crate::{init, maintenance, quickstart, run, user};
 
 /// `EX_CONFIG` of sysexits.h: the configuration is at fault, starting again will not help.
 pub(crate) const EXIT_CONFIG: u8 = 78;
@@ -34,6 +34,9 @@ enum Command {
     Init(init::Options),
     /// A working Matrix server on loopback with nothing prepared: certificate, database, first user, a real Synapse
     Quickstart(quickstart::Options),
+    /// Answers every request for an upstream with 503 and a message while you work behind the edge; the edge notices within about a second
+    #[command(subcommand)]
+    Maintenance(maintenance::Command),
     /// Works on the accounts of the bundled auth service, also while it runs
     User(user::Options),
 }
@@ -71,6 +74,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show(files)) => show(&files),
         Command::Init(options) => init::init(&options),
         Command::Quickstart(options) => quickstart::quickstart(&options),
+        Command::Maintenance(command) => maintenance::maintenance(command),
         Command::User(options) => user::user(options),
     };
     match outcome {

@@ -2,6 +2,7 @@
 
 mod cli;
 mod init;
+mod maintenance;
 mod private_file;
 mod quickstart;
 mod run;

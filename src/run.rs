@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use proxy::Edge;
+use proxy::maintenance::StateFile;
 use service::{Service, process};
 use tokio::sync::watch;
 
@@ -52,7 +53,10 @@ impl Servers {
             None => None,
         };
         let edge = match edge {
-            Some(edge) => Some(Edge::bind(Arc::new(edge)).await.context("edge")?),
+            Some(edge) => {
+                let edge = Edge::bind(Arc::new(edge)).await.context("edge")?;
+                Some(edge.with_maintenance(StateFile::of(&data_dir)))
+            }
             None => None,
         };
         Ok(Self { edge, service })

@@ -99,11 +99,11 @@ impl<'a> OpenEdge<'a> {
             (Some(preset), Some(listeners)) => expand_sites(&edge, preset, listeners, read),
             (Some(_), None) | (None, _) => read.into_iter().map(|read| read.site).collect(),
         };
+        self.section.elsewhere("maintenance", MAINTENANCE);
         self.section.later(&[
             ("acme", "certificates from an ACME authority are"),
             ("rate_limits", "rate limits are"),
             ("compression", "compression is"),
-            ("maintenance", "maintenance mode is"),
             ("cache", "caching is"),
             ("http3", "HTTP/3 is"),
         ]);
@@ -255,3 +255,6 @@ fn check_tls(
         ));
     }
 }
+
+/// Maintenance is a state, not a configuration: it is switched without a restart and without write access to this file.
+pub(crate) const MAINTENANCE: &str = "is not configured in the file: the command `gatehouse maintenance on --message TEXT` switches it, remove the key";

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use url::Url;
 
+use crate::edge::MAINTENANCE;
 use crate::reader::{Item, nearest};
 use crate::source::Span;
 use crate::upstream::{Upstreams, is_host_name, parse_server, split_port};
@@ -126,8 +127,8 @@ impl Preset {
             .map_or_else(|| Some(Some(WellKnown::default())), |item| WellKnown::read(&item));
         let admin_allow =
             section.take("admin_allow").map_or(Some(Vec::new()), |item| item.parse_each(parse_network));
+        section.elsewhere("maintenance", MAINTENANCE);
         section.later(&[
-            ("maintenance", "maintenance mode is"),
             ("web_client", "serving a web client is"),
             ("client", "serving a web client is"),
             ("rtc", "MatrixRTC is"),

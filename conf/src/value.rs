@@ -84,8 +84,11 @@ pub(crate) fn parse_size(text: &str) -> Result<ByteSize, String> {
     number.checked_mul(factor).map(ByteSize).ok_or_else(|| format!("`{text}` is too large"))
 }
 
-/// `500ms`, `30s`, `5m`, `12h`, `365d`, `2w`.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+/// `500ms`, `30s`, `5m`, `12h`, `365d`, `2w`, as durations are written everywhere; at most 100 years.
+///
+/// # Errors
+/// Says what is wrong, for people.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text);
     let wrong = || {
         format!(
@@ -113,7 +116,10 @@ pub(crate) fn print_duration(duration: Duration) -> String {
 }
 
 /// A network (`10.0.0.0/8`) or one address (`127.0.0.1`). Bits beyond the prefix are dropped, as in `127.0.0.1/8`.
-pub(crate) fn parse_network(text: &str) -> Result<IpNet, String> {
+///
+/// # Errors
+/// Says what is wrong, for people.
+pub fn parse_network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }

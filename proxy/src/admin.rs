@@ -1,5 +1,6 @@
 //! `/health`, `/ready` and `/metrics`, for people and programs of one's own: a listener apart, a few lines of HTTP/1,
-//! one request per connection. Nothing here is meant for the public.
+//! one request per connection. Nothing here is meant for the public. In maintenance mode all is answered as ever: whoever asks
+//! `/ready` would otherwise take us away from those who shall read the notice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +11,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::access_log::LogHandle;
+use crate::maintenance::Maintenance;
 use crate::metrics::{self, Counters};
 
 /// What can be asked.
 #[derive(Debug)]
 pub(crate) struct Admin {
     pub(crate) counters: Vec<Arc<Counters>>,
+    pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) limits: Arc<ConnectionLimits>,
     pub(crate) log: Option<LogHandle>,
     pub(crate) stop: watch::Receiver<bool>,
@@ -73,7 +76,7 @@ impl Admin {
 
     fn metrics(&self) -> String {
         let dropped = self.log.as_ref().map_or(0, LogHandle::dropped);
-        metrics::text(&self.counters, self.limits.counts(), dropped)
+        metrics::text(&self.counters, self.limits.counts(), dropped, self.maintenance.is_on())
     }
 }
 
@@ -99,7 +102,8 @@ mod tests {
     fn answers() {
         let (sender, stop) = watch::channel(false);
         let limits = Arc::new(ConnectionLimits::new(1, 1));
-        let admin = Admin { counters: vec![Arc::default()], limits, log: None, stop };
+        let admin =
+            Admin { counters: vec![Arc::default()], maintenance: Arc::default(), limits, log: None, stop };
         let status = |line: &str| {
             let answer = admin.answer(format!("{line} HTTP/1.1\r\n\r\n").as_bytes());
             answer.split(' ').nth(1).unwrap().to_owned()

@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use crate::error::{self, Asked, Fault};
 use crate::files::FileAnswer;
 use crate::listener::ClientConnection;
+use crate::maintenance::Notice;
 
 /// Tells the client what went wrong, unless an answer has begun or nobody is left; the status that was sent. `extra` are the
 /// route's own fields.
@@ -30,6 +31,12 @@ pub(crate) async fn fault(
     replace(&mut answer.headers, extra);
     whole(session, answer.status, &answer.headers, Bytes::from(answer.body)).await?;
     Ok(Some(answer.status))
+}
+
+/// Tells the client of maintenance mode.
+pub(crate) async fn maintenance(session: &mut Session, notice: &Notice) -> Result<()> {
+    let answer = error::maintenance(notice, asked(session));
+    whole(session, answer.status, &answer.headers, Bytes::from(answer.body)).await
 }
 
 /// Sends the client elsewhere.

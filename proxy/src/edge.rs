@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::access_log::AccessLog;
 use crate::admin::{self, Admin};
+use crate::maintenance::{Maintenance, StateFile, Watcher};
 use crate::metrics::Counters;
 use crate::upstream::Upstream;
 use crate::worker::Worker;
@@ -23,6 +24,7 @@ pub struct Edge {
     /// Sockets of each bind of each listener, with the listener's index.
     bound: Vec<(usize, Bound)>,
     admin: Vec<Bound>,
+    state_file: Option<StateFile>,
 }
 
 /// Why the edge does not start, or ends.
@@ -72,7 +74,7 @@ impl Edge {
         for socket in &config.admin {
             admin.push(bind(ADMIN, socket, 1).await?);
         }
-        Ok(Self { config, bound, admin })
+        Ok(Self { config, bound, admin, state_file: None })
     }
 
     /// Name of the listener and actual address of every socket, in the order of the configuration; `admin` last.
@@ -81,6 +83,12 @@ impl Edge {
             |index: usize| self.config.listeners.get(index).map_or("", |listener| &listener.name).to_owned();
         let public = self.bound.iter().map(|(index, bound)| (name(*index), bound.address.clone()));
         public.chain(self.admin.iter().map(|bound| (ADMIN.to_owned(), bound.address.clone()))).collect()
+    }
+
+    /// Lets maintenance mode be switched by this file; without it the mode is always off.
+    #[must_use]
+    pub fn with_maintenance(self, file: StateFile) -> Self {
+        Self { state_file: Some(file), ..self }
     }
 
     /// Serves until `stop` is true, then lets requests in flight finish, for `timeouts.drain` at most.
@@ -98,15 +106,22 @@ impl Edge {
         let limits =
             Arc::new(ConnectionLimits::exempting(total, per_ip, self.config.trusted_proxies.clone()));
         let counters: Vec<Arc<Counters>> = (0..count).map(|_| Arc::default()).collect();
+        let maintenance = Arc::new(Maintenance::default());
+        let mut tasks = JoinSet::new();
+        if let Some(file) = self.state_file {
+            // Before the first request: a restart does not end the mode for a moment.
+            let watcher = Watcher::new(file, maintenance.clone()).look().await.ok_or(EdgeError::Panic)?;
+            tasks.spawn(watcher.watch());
+        }
         let admin = Arc::new(Admin {
             counters: counters.clone(),
+            maintenance: maintenance.clone(),
             limits: limits.clone(),
             log: log.as_ref().map(|log| log.handle(0)),
             stop: stop.clone(),
         });
-        let mut admins = JoinSet::new();
         for socket in self.admin.into_iter().flat_map(|bound| bound.sockets) {
-            admins.spawn(admin::serve(socket.into_listener().map_err(EdgeError::Worker)?, admin.clone()));
+            tasks.spawn(admin::serve(socket.into_listener().map_err(EdgeError::Worker)?, admin.clone()));
         }
         let acceptors = acceptors(&self.config);
         let https_port = https_port(&self.config, &self.bound);
@@ -126,6 +141,7 @@ impl Edge {
                 limits: limits.clone(),
                 log: log.as_ref().map(|log| log.handle(number)),
                 counters: counters.get(number).cloned().unwrap_or_default(),
+                maintenance: maintenance.clone(),
                 https_port,
                 now: clock(),
                 stop: stop.clone(),

@@ -9,6 +9,8 @@ use http::header::ALLOW;
 use http::{HeaderValue, StatusCode};
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::maintenance::{DEFAULT_MESSAGE, Notice};
+
 pub(crate) use form::{Asked, FaultAnswer, refusal};
 
 use form::{Told, form};
@@ -73,6 +75,9 @@ pub(crate) enum Fault {
     /// The upstream did not answer in time.
     #[error("upstream did not answer in time")]
     UpstreamTimeout,
+    /// Maintenance mode is on; its notice says more.
+    #[error("maintenance")]
+    Maintenance,
     /// A mistake of ours.
     #[error("internal error")]
     Internal,
@@ -107,6 +112,7 @@ impl Fault {
             Self::ClientGone => return None,
             Self::UpstreamUnreachable | Self::UpstreamBroken => StatusCode::BAD_GATEWAY,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::Maintenance => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         })
     }
@@ -133,7 +139,7 @@ impl Fault {
             | Self::UpstreamConnectTimeout
             | Self::UpstreamBroken
             | Self::UpstreamTimeout => Side::Upstream,
-            Self::Internal => Side::Internal,
+            Self::Maintenance | Self::Internal => Side::Internal,
         }
     }
 
@@ -159,6 +165,7 @@ impl Fault {
             | Self::UpstreamConnectTimeout
             | Self::UpstreamBroken
             | Self::UpstreamTimeout
+            | Self::Maintenance
             | Self::Internal => false,
         }
     }
@@ -200,6 +207,7 @@ pub(crate) fn answer(fault: Fault, asked: Asked<'_>) -> Option<FaultAnswer> {
     let may_come_back = matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS);
     let told = Told {
         status,
+        title: None,
         text: text(fault).into(),
         retry_after: may_come_back.then_some(RETRY_AFTER),
         is_for_preflights: fault.is_no_request(),
@@ -213,6 +221,18 @@ pub(crate) fn answer(fault: Fault, asked: Asked<'_>) -> Option<FaultAnswer> {
     Some(answer)
 }
 
+/// What the client is told in maintenance mode.
+pub(crate) fn maintenance(notice: &Notice, asked: Asked<'_>) -> FaultAnswer {
+    let told = Told {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        title: Some("Down for maintenance"),
+        text: notice.message().into(),
+        retry_after: Some(notice.retry_after()),
+        is_for_preflights: false,
+    };
+    form(&told, asked)
+}
+
 /// One sentence for people; of the servers behind us it names the side, never an address.
 fn text(fault: Fault) -> String {
     match fault {
@@ -220,6 +240,7 @@ fn text(fault: Fault) -> String {
         Fault::UpstreamConnectTimeout => "The server behind this proxy cannot be reached in time".into(),
         Fault::UpstreamBroken => "The server behind this proxy did not complete its answer".into(),
         Fault::UpstreamTimeout => "The server behind this proxy did not answer in time".into(),
+        Fault::Maintenance => DEFAULT_MESSAGE.into(),
         Fault::Internal => "This proxy failed".into(),
         Fault::File(status) if status.is_server_error() => "This proxy cannot read the file".into(),
         // A route that denies with 404 does not want to be known.
@@ -324,6 +345,7 @@ mod tests {
             Fault::UpstreamConnectTimeout,
             Fault::UpstreamBroken,
             Fault::UpstreamTimeout,
+            Fault::Maintenance,
             Fault::Internal,
         ] {
             assert_eq!(status(fault), 204, "{fault}");

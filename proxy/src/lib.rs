@@ -11,6 +11,7 @@ mod gate;
 mod headers;
 mod limits;
 mod listener;
+pub mod maintenance;
 mod metrics;
 mod path;
 mod phases;

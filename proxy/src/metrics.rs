@@ -49,7 +49,12 @@ impl Counters {
 }
 
 /// Prometheus's text format, version 0.0.4.
-pub(crate) fn text(workers: &[Arc<Counters>], connections: Counts, dropped_lines: u64) -> String {
+pub(crate) fn text(
+    workers: &[Arc<Counters>],
+    connections: Counts,
+    dropped_lines: u64,
+    is_maintenance: bool,
+) -> String {
     let sum = |counter: fn(&Counters) -> &AtomicU64| -> u64 {
         workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
     };
@@ -112,6 +117,12 @@ pub(crate) fn text(workers: &[Arc<Counters>], connections: Counts, dropped_lines
         "Lines of the access log that found no room.",
         dropped_lines,
     );
+    metric(
+        "gatehouse_edge_maintenance",
+        "gauge",
+        "1 while maintenance mode is on, else 0.",
+        u64::from(is_maintenance),
+    );
     let name = "gatehouse_edge_requests_total";
     let _ = writeln!(
         out,
@@ -146,7 +157,7 @@ mod tests {
         workers[0].request(200, 1, 2, 1_500_000);
         workers[1].request(204, 1, 2, 1);
         workers[1].request(0, 0, 0, 0);
-        let text = text(&workers, Counts { open: 3, ..Counts::default() }, 4);
+        let text = text(&workers, Counts { open: 3, ..Counts::default() }, 4, true);
         for line in [
             "gatehouse_edge_connections_open 3",
             "gatehouse_edge_requests_total{status=\"2xx\"} 2",
@@ -154,6 +165,7 @@ mod tests {
             "gatehouse_edge_request_bytes_total 2",
             "gatehouse_edge_request_seconds_total 1.500001",
             "gatehouse_edge_access_log_dropped_total 4",
+            "gatehouse_edge_maintenance 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

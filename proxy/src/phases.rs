@@ -29,6 +29,7 @@ use crate::gate::{self, Admitted, Head};
 use crate::headers::{self, Origin};
 use crate::limits::BodyMeter;
 use crate::listener::{ClientConnection, Summary, Upload};
+use crate::maintenance::{Maintenance, Notice};
 use crate::metrics::Counters;
 use crate::route::{self, RouteId, Router};
 use crate::upstream::{self, Identity, Upstream};
@@ -43,6 +44,7 @@ pub(crate) struct Phases {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) log: Option<LogHandle>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) maintenance: Arc<Maintenance>,
     /// The next request's id.
     pub(crate) next_id: AtomicU64,
     /// Makes pool keys that a client cannot guess.
@@ -61,6 +63,8 @@ enum Plan {
     Answer(RouteId, String),
     /// The same place over `https`.
     Redirect(String),
+    /// Say why no upstream is asked.
+    Maintenance(Arc<Notice>),
 }
 
 impl Phases {
@@ -91,6 +95,11 @@ impl Phases {
         context.route = Some(id);
         let route = self.router.get(id).ok_or(Fault::Internal)?;
         route::check_client(route, context.client.ip())?;
+        if matches!(route.action, Action::Upstream(_))
+            && let Some(notice) = self.maintenance.notice(context.client.ip())
+        {
+            return Ok(Plan::Maintenance(notice));
+        }
         let limit = route.max_body_size.unwrap_or(self.config.limits.max_body_size);
         context.meter = BodyMeter::new(limit.0);
         context.meter.check_declared(admitted.body)?;
@@ -287,6 +296,10 @@ impl ProxyHttp for Phases {
             Ok(Plan::Answer(id, path)) => self.answer(session, context, id, &path).await?,
             Ok(Plan::Redirect(location)) => {
                 answer::redirect(session, StatusCode::PERMANENT_REDIRECT, &location, None).await?;
+            }
+            Ok(Plan::Maintenance(notice)) => {
+                context.fault = Some(Fault::Maintenance);
+                answer::maintenance(session, &notice).await?;
             }
             Err(fault) => {
                 context.fault = Some(fault);

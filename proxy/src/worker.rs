@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::access_log::{Entry, LogHandle};
 use crate::listener::{ClientConnection, EdgeIo, IoLimits, StreamPolicy, Upload, close, serve_streams};
+use crate::maintenance::Maintenance;
 use crate::metrics::Counters;
 use crate::phases::Phases;
 use crate::route::Router;
@@ -36,6 +37,7 @@ pub(crate) struct Worker {
     pub(crate) upstreams: Vec<Upstream>,
     pub(crate) log: Option<LogHandle>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) https_port: Option<u16>,
     pub(crate) now: fn() -> SystemTime,
     pub(crate) stop: watch::Receiver<bool>,
@@ -58,6 +60,7 @@ impl Worker {
             upstreams: self.upstreams,
             log: self.log.clone(),
             counters: self.counters.clone(),
+            maintenance: self.maintenance,
             // A new run of the program does not repeat the ids of the last.
             next_id: AtomicU64::new(hasher.hash_one("request id")),
             hasher,

@@ -17,4 +17,5 @@ mod forwarding;
 mod harness;
 mod homeserver;
 mod lifecycle;
+mod maintenance;
 mod proxy_protocol;

@@ -66,6 +66,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A key of something that is not configured here: an error that says where it is.
+    pub(crate) fn elsewhere(&mut self, key: &'static str, message: &str) {
+        self.without_effect.push(key);
+        if let Some(entry) = self.entries.iter().find(|entry| entry.key == key) {
+            self.at_key(&self.entry(entry), Severity::Error, message.to_owned());
+        }
+    }
+
     /// Keys of MAS that mean nothing to us (yet): a warning for each.
     pub(crate) fn unused(&mut self, keys: &[&'static str]) {
         for key in keys {

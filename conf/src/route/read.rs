@@ -7,6 +7,7 @@ use super::headers::{self, read_headers};
 use super::rewrite::Given;
 use super::{Action, HostPattern, Matcher, Respond, Route, Site};
 use crate::StaticFiles;
+use crate::edge::MAINTENANCE;
 use crate::reader::{Item, Section, one_of};
 use crate::source::Span;
 use crate::upstream::{Upstreams, is_host_name};
@@ -50,6 +51,7 @@ fn read_site(item: &Item<'_>, upstreams: &Upstreams, listeners: &[(String, Span)
         warn_of_unreachable(&items, &routes);
         Some(routes.into_iter().zip(items.iter().map(Item::span)).unzip::<Route, Span, Vec<_>, Vec<_>>())
     });
+    section.elsewhere("maintenance", MAINTENANCE);
     section.later(&[
         ("hsts", "HSTS is"),
         ("security_headers", "security headers by site are"),
@@ -59,7 +61,6 @@ fn read_site(item: &Item<'_>, upstreams: &Upstreams, listeners: &[(String, Span)
         ("compression", "compression is"),
         ("tls", "TLS options by site are"),
         ("limits", "limits by site are"),
-        ("maintenance", "maintenance mode is"),
     ]);
     section.finish();
     let (hosts, host_spans): (Vec<HostPattern>, Vec<Span>) = hosts?.into_iter().unzip();

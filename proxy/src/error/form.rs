@@ -22,6 +22,8 @@ use crate::path;
 pub(crate) struct Told<'a> {
     /// Status of the answer, but for a preflight.
     pub(crate) status: StatusCode,
+    /// Title of a page; `None`: the status.
+    pub(crate) title: Option<&'static str>,
     /// One sentence for people, without final stop.
     pub(crate) text: Cow<'a, str>,
     /// When to ask again.
@@ -69,7 +71,7 @@ pub(crate) fn form(told: &Told<'_>, asked: Asked<'_>) -> FaultAnswer {
         json(told)
     } else {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        page(told.status, &told.text)
+        page(told)
     };
     FaultAnswer { status: told.status, headers, body }
 }
@@ -128,13 +130,17 @@ fn errcode(status: StatusCode) -> &'static str {
     }
 }
 
-/// A small page without anything to load.
-fn page(status: StatusCode, text: &str) -> String {
-    let (code, reason) = (status.as_u16(), status.canonical_reason().unwrap_or("Error"));
-    let text = escape(text);
+/// A small page without anything to load, readable on a telephone and in the dark.
+fn page(told: &Told<'_>) -> String {
+    let (code, reason) = (told.status.as_u16(), told.status.canonical_reason().unwrap_or("Error"));
+    let title = told.title.map_or_else(|| format!("{code} {reason}"), str::to_owned);
+    let text = escape(&told.text);
+    let stop = if told.text.ends_with(['.', '!', '?', '…']) { "" } else { "." };
     format!(
-        "<!doctype html><html lang=en><meta charset=utf-8><title>{code} {reason}</title>\
-         <h1>{code} {reason}</h1><p>{text}.\n"
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">\
+         <title>{title}</title><style>:root{{color-scheme:light dark}}body{{font:1rem/1.5 system-ui,sans-serif;\
+         max-width:36rem;margin:15vh auto;padding:0 1rem;overflow-wrap:anywhere}}</style>\
+         <h1>{title}</h1><p>{text}{stop}\n"
     )
 }
 
@@ -166,6 +172,7 @@ pub(crate) fn refusal(status: StatusCode, first_bytes: &[u8]) -> String {
     let target = first_bytes.split(|byte| !byte.is_ascii_graphic()).nth(1).unwrap_or_default();
     let told = Told {
         status,
+        title: None,
         text: format!(
             "{}: the proxy cannot take this request",
             status.canonical_reason().unwrap_or("Refused")
@@ -194,7 +201,13 @@ mod tests {
     use super::*;
 
     fn told(status: StatusCode) -> Told<'static> {
-        Told { status, text: "Nothing <b>works</b>".into(), retry_after: None, is_for_preflights: false }
+        Told {
+            status,
+            title: None,
+            text: "Nothing <b>works</b>".into(),
+            retry_after: None,
+            is_for_preflights: false,
+        }
     }
 
     fn ask(told: &Told<'_>, method: &Method, target: &str) -> FaultAnswer {
@@ -257,6 +270,12 @@ mod tests {
         let answer = ask(&told(StatusCode::NOT_FOUND), &Method::GET, "/");
         assert!(answer.body.contains("<p>Nothing &#60;b&#62;works&#60;/b&#62;.\n"), "{}", answer.body);
         assert!(!answer.headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+        let told = Told {
+            title: Some("Closed"),
+            text: "Back soon!".into(),
+            ..told(StatusCode::SERVICE_UNAVAILABLE)
+        };
+        assert!(ask(&told, &Method::GET, "/").body.ends_with("<h1>Closed</h1><p>Back soon!\n"));
         assert_eq!(escape("a&b\"'"), "a&#38;b&#34;&#39;");
     }
 
