@@ -69,6 +69,10 @@ async fn prepare(options: &Options, folder: PathBuf) -> Result<Ready> {
 
     let step = progress.step("configuration");
     let plan = Plan::new(options, folder).await?;
+    let own_synapse = match plan.synapse_config.is_some() {
+        true => Some(Home::new(plan.folder.join("synapse"), &settings(&plan)?)?),
+        false => None,
+    };
     let path = plan.write_configuration()?;
     let loaded =
         conf::load(std::slice::from_ref(&path)).context("the quickstart's own configuration is refused")?;
@@ -84,29 +88,35 @@ async fn prepare(options: &Options, folder: PathBuf) -> Result<Ready> {
     step.done(&format!("{}, auth service for Synapse on {}", plan.public_base_url(), plan.auth_endpoint()));
 
     let mut step = progress.step("Synapse");
-    let synapse = if options.synapse.is_some() {
-        plan.wait_for_delegation(&mut step).await?;
-        step.done(&format!("{} delegates to the auth service", plan.synapse));
-        None
-    } else {
-        let home = Home::new(plan.folder.join("synapse"))?;
-        home.install(&mut step).await?;
-        let settings = Settings {
-            server_name: &plan.server_name,
-            public_base_url: &plan.public_base_url(),
-            port: plan.synapse.port().context("the address of Synapse has no port")?,
-            auth_endpoint: &plan.auth_endpoint(),
-            secret_file: &plan.secret_file,
-        };
-        let synapse = home.start(&settings, &mut step).await?;
-        step.done(&format!("running on {}", plan.synapse));
-        Some(synapse)
+    let synapse = match own_synapse {
+        None => {
+            plan.wait_for_delegation(&mut step).await?;
+            step.done(&format!("{} delegates to the auth service", plan.synapse));
+            None
+        }
+        Some(home) => {
+            home.install(&mut step).await?;
+            let synapse = home.start(&mut step).await?;
+            step.done(&format!("running on {}", plan.synapse));
+            Some(synapse)
+        }
     };
 
     let step = progress.step("first user");
     let password = first_user(&plan, Arc::new(auth), &data_dir).await?;
     step.done(&format!("@{FIRST_USER}:{}", plan.server_name));
     Ok(Ready { plan, servers, synapse, password })
+}
+
+/// What the configuration of our own Synapse has to know.
+fn settings(plan: &Plan) -> Result<Settings<'_>> {
+    Ok(Settings {
+        server_name: &plan.server_name,
+        public_base_url: plan.public_base_url(),
+        port: plan.synapse.port().context("the address of Synapse has no port")?,
+        auth_endpoint: plan.auth_endpoint(),
+        secret_file: &plan.secret_file,
+    })
 }
 
 /// Makes the first user with a password of its own, both only once.

@@ -48,7 +48,13 @@ impl<'a> OpenEdge<'a> {
         }
         let trusted_proxies =
             section.take("trusted_proxies").map_or(Some(Vec::new()), |item| read_trusted(&item));
-        let limits = section.take("limits").map_or(Some(Limits::default()), |item| Limits::read(&item));
+        let limits_item = section.take("limits");
+        let limits = limits_item.as_ref().map_or(Some(Limits::default()), Limits::read);
+        let written = limits_item.and_then(|item| item.section()?.take("max_body_size"));
+        let body_limit = written.as_ref().zip(limits.as_ref()).map(|(_, limits)| limits.max_body_size);
+        if let (Some(preset), Some(item), Some(size)) = (&self.preset, &written, body_limit) {
+            preset.warn_of_lower_limit(item, size);
+        }
         let timeouts =
             section.take("timeouts").map_or(Some(Timeouts::default()), |item| Timeouts::read(&item));
         let access_log = section
@@ -96,7 +102,7 @@ impl<'a> OpenEdge<'a> {
         }
         check_hosts(&edge, &read);
         let sites = match (&self.preset, &listeners) {
-            (Some(preset), Some(listeners)) => expand_sites(&edge, preset, listeners, read),
+            (Some(preset), Some(listeners)) => expand_sites(&edge, preset, listeners, read, body_limit),
             (Some(_), None) | (None, _) => read.into_iter().map(|read| read.site).collect(),
         };
         self.section.elsewhere("maintenance", MAINTENANCE);

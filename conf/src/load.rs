@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use crate::auth::{self, unused_sections};
 use crate::edge::OpenEdge;
 use crate::effective;
+use crate::preset::DEBIANS_SYNAPSE;
 use crate::reader::{Context, Item};
 use crate::report::{Report, Severity};
 use crate::source::{Node, Sources, Span, merge};
@@ -24,24 +25,29 @@ pub struct Loaded {
 
 /// Loads files in this order: maps merge, lists append, other values of later files replace earlier ones.
 ///
-/// Certificates are judged by the system's clock; [`load_at`] takes the time as an argument.
+/// Certificates are judged by the system's clock; [`load_at`] takes the time as an argument. With the preset, the configuration of a
+/// Synapse that Debian's package installed on this machine is looked at.
 ///
 /// # Errors
 /// Every fault of every file, with its place, and the warnings among them.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, Report> {
     #[expect(clippy::disallowed_methods, reason = "the one place where the crate asks for the time")]
     let now = SystemTime::now();
-    load_at(paths, now)
+    load_in(paths, now, DEBIANS_SYNAPSE.map(PathBuf::from).into())
 }
 
-/// [`load`], with the time by which certificates are judged.
+/// [`load`], with the time by which certificates are judged, and without a look at files that the configuration does not name.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_at(paths: &[PathBuf], now: SystemTime) -> Result<Loaded, Report> {
+    load_in(paths, now, Vec::new())
+}
+
+fn load_in(paths: &[PathBuf], now: SystemTime, synapse_files: Vec<PathBuf>) -> Result<Loaded, Report> {
     let mut sources = Sources::default();
     let read: Vec<_> = paths.iter().map(|path| (path, sources.read(path))).collect();
-    let context = Context::new(sources, now);
+    let context = Context::new(sources, now, synapse_files);
     let mut merged: Option<Node> = None;
     for (path, result) in read {
         match (result, &mut merged) {

@@ -4,6 +4,7 @@
 
 mod expand;
 mod guard;
+mod synapse_config;
 mod well_known;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use crate::value::parse_network;
 use crate::{AuthListener, Bind, ForwardedFor, ProxyVersion, Resource, Server, Upstream};
 
 pub(crate) use expand::{expand_listeners, expand_sites};
+pub(crate) use synapse_config::{DEBIAN as DEBIANS_SYNAPSE, UploadLimit};
 use well_known::WellKnown;
 
 /// `edge.matrix`, checked.
@@ -47,7 +49,9 @@ pub(crate) struct Preset {
     pub(crate) federation_port: Option<u16>,
     /// What is answered at `/.well-known/matrix/*`; `None`: nothing.
     pub(crate) well_known: Option<WellKnown>,
-    /// Networks that may reach `/_synapse/admin`.
+    /// What Synapse takes, if its configuration was found.
+    pub(crate) upload_limit: Option<UploadLimit>,
+    /// Networks that may reach `/_synapse/admin` and `/_synapse/metrics`.
     pub(crate) admin_allow: Vec<IpNet>,
 }
 
@@ -107,6 +111,7 @@ impl Preset {
             Some(item) => read_upstream(&item, "synapse", upstreams),
             None => Some(default_synapse(item, upstreams)),
         };
+        let synapse_config = section.take("synapse_config");
         let auth_item = section.take("auth");
         let bundled = auth_item.as_ref().is_none_or(|item| item.as_text() == Some("bundled"));
         let auth = match &auth_item {
@@ -137,6 +142,8 @@ impl Preset {
         section.finish();
 
         let server_name = server_name?;
+        let upload_limit =
+            synapse_config::read(synapse_config.as_ref(), item, &server_name, synapse.as_deref());
         let domain = Authority::parse(&server_name).ok()?;
         let default = |label: &str| match domain.has_subdomains() {
             true => Authority { name: format!("{label}.{}", domain.name), port: None },
@@ -153,6 +160,7 @@ impl Preset {
             auth,
             federation_port: federation_port?,
             well_known: well_known?,
+            upload_limit,
             admin_allow: admin_allow?,
         })
     }

@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) sources: Sources,
     /// The time by which certificates are judged.
     pub(crate) now: SystemTime,
+    /// Where a Synapse that is installed on this machine keeps its configuration.
+    pub(crate) synapse_files: Vec<PathBuf>,
     findings: RefCell<Vec<(Option<Span>, Diagnostic)>>,
     /// Key paths that were asked for, indices left out: what has to be documented.
     #[cfg(test)]
@@ -35,10 +37,11 @@ pub(crate) struct Context {
 
 impl Context {
     /// Nothing found yet.
-    pub(crate) fn new(sources: Sources, now: SystemTime) -> Self {
+    pub(crate) fn new(sources: Sources, now: SystemTime, synapse_files: Vec<PathBuf>) -> Self {
         Self {
             sources,
             now,
+            synapse_files,
             findings: RefCell::default(),
             #[cfg(test)]
             known: RefCell::default(),

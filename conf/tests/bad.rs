@@ -94,5 +94,13 @@ fn prepare(folder: &Path) {
     write("empty-secret", "\n", 0o600);
     write("open-secret", "everybody knows\n", 0o644);
     write("secret", "nobody knows\n", 0o600);
+    write(
+        "homeserver.yaml",
+        "server_name: example.com\nmax_upload_size: 200M\nform_secret: hunter2\n",
+        0o600,
+    );
+    write("homeserver-of-another.yaml", "server_name: example.org\n", 0o600);
+    write("homeserver-broken.yaml", "server_name: [example.com\nform_secret: hunter2\n", 0o600);
+    write("homeserver-size.yaml", "max_upload_size: 50MB\n", 0o600);
     write("short-encryption", "abcd\n", 0o600);
 }

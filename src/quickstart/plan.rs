@@ -35,6 +35,8 @@ pub(super) struct Plan {
     auth_port: u16,
     /// Where Synapse listens.
     pub(super) synapse: Url,
+    /// The configuration of a Synapse of our own.
+    pub(super) synapse_config: Option<PathBuf>,
     /// The secret that Synapse and the auth service share.
     pub(super) secret_file: PathBuf,
     /// What the edge shows and what clients have to trust.
@@ -115,7 +117,9 @@ impl Plan {
         let secret_file = folder.join("matrix-secret");
         private_file::read_or_create(&secret_file, random_token)?;
         let certificate = certificate::ensure(&folder, &["localhost"], now())?;
-        Ok(Self { server_name, port: options.port, auth_port, synapse, secret_file, certificate, folder })
+        let synapse_config = options.synapse.is_none().then(|| folder.join("synapse/homeserver.yaml"));
+        let port = options.port;
+        Ok(Self { server_name, port, auth_port, synapse, synapse_config, secret_file, certificate, folder })
     }
 
     /// Where clients reach everything.
@@ -140,6 +144,10 @@ impl Plan {
     /// The preset, on loopback: what is said here is only what differs from a server on the internet.
     fn configuration(&self, data: &Path, ipv6: bool) -> String {
         let Self { server_name, port, auth_port, .. } = self;
+        let synapse_config = self
+            .synapse_config
+            .as_ref()
+            .map_or_else(String::new, |path| format!("    synapse_config: {}\n", text(path)));
         let ipv6 = if ipv6 { format!(", {{address: \"[::1]:{port}\"}}") } else { String::new() };
         format!(
             "# Written by `gatehouse quickstart` at each start.\n\
@@ -149,7 +157,8 @@ impl Plan {
                  server_name: {server_name}\n    \
                  host: \"localhost:{port}\"\n    \
                  auth_host: \"localhost:{port}\"\n    \
-                 synapse: {synapse}\n    \
+                 synapse: {synapse}\n\
+                 {synapse_config}    \
                  auth: bundled\n    \
                  federation_port: false\n  \
                listeners:\n    \
@@ -285,11 +294,14 @@ mod tests {
         let folder = folder.path().canonicalize().unwrap();
         let secret_file = folder.join("matrix-secret");
         private_file::read_or_create(&secret_file, random_token).unwrap();
+        let synapse_config = folder.join("homeserver.yaml");
+        fs::write(&synapse_config, "server_name: localhost\nmax_upload_size: 70M\n").unwrap();
         let plan = Plan {
             server_name: "localhost".to_owned(),
             port: 8443,
             auth_port: 18080,
             synapse: "http://127.0.0.1:18008/".parse().unwrap(),
+            synapse_config: Some(synapse_config),
             secret_file,
             certificate: certificate::ensure(&folder, &["localhost"], now()).unwrap(),
             folder,
@@ -297,6 +309,7 @@ mod tests {
         let path = plan.write_configuration().unwrap();
         let loaded = conf::load(&[path]).unwrap();
         assert_eq!(loaded.warnings.to_string(), "");
+        assert!(loaded.effective.contains("max_body_size: 70M"), "{}", loaded.effective);
         assert_eq!(loaded.config.edge.unwrap().listeners.len(), 1);
         assert_eq!(loaded.config.auth.unwrap().http.listeners.len(), 2);
     }

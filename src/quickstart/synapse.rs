@@ -34,11 +34,11 @@ const POLL: Duration = Duration::from_millis(100);
 /// What the configuration of this Synapse needs to know.
 pub(super) struct Settings<'a> {
     pub(super) server_name: &'a str,
-    pub(super) public_base_url: &'a str,
+    pub(super) public_base_url: String,
     /// Loopback port of its HTTP listener.
     pub(super) port: u16,
     /// Where it asks about tokens.
-    pub(super) auth_endpoint: &'a str,
+    pub(super) auth_endpoint: String,
     /// File with the secret it shares with the auth service.
     pub(super) secret_file: &'a Path,
 }
@@ -46,6 +46,8 @@ pub(super) struct Settings<'a> {
 /// The folder that everything of this Synapse lies in.
 pub(super) struct Home {
     folder: PathBuf,
+    port: u16,
+    configuration: PathBuf,
 }
 
 /// A Synapse that runs; ended by [`Synapse::stop`], or roughly when it is dropped.
@@ -56,9 +58,11 @@ pub(super) struct Synapse {
 }
 
 impl Home {
-    pub(super) fn new(folder: PathBuf) -> Result<Self> {
+    /// Makes the folder and writes Synapse's configuration.
+    pub(super) fn new(folder: PathBuf, settings: &Settings<'_>) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self { folder })
+        let configuration = write_configuration(&folder, settings)?;
+        Ok(Self { folder, port: settings.port, configuration })
     }
 
     /// Makes sure that the pinned Synapse is installed.
@@ -140,22 +144,21 @@ impl Home {
         output(Command::new(python).arg("-c").arg(script)).await.is_ok_and(|output| output.status.success())
     }
 
-    /// Writes the configuration, starts Synapse and waits until it is healthy.
-    pub(super) async fn start(&self, settings: &Settings<'_>, step: &mut Step<'_>) -> Result<Synapse> {
+    /// Starts Synapse and waits until it is healthy.
+    pub(super) async fn start(&self, step: &mut Step<'_>) -> Result<Synapse> {
         self.stop_left_over(step).await?;
-        let configuration = self.write_configuration(settings)?;
         let log = self.folder.join("stdout.log");
         let python = self.folder.join("venv/bin/python");
         if !self.folder.join("signing.key").exists() {
             step.tick("making its signing key");
-            let made = output(self.command(&python, &configuration).arg("--generate-keys")).await?;
+            let made = output(self.command(&python).arg("--generate-keys")).await?;
             if !made.status.success() {
                 bail!("Synapse refuses its configuration:\n{}", last_lines(&made.stderr, 10));
             }
         }
         let out = fs::File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let child = self
-            .command(&python, &configuration)
+            .command(&python)
             .stdout(out.try_clone()?)
             .stderr(out)
             // Its own process group: Ctrl-C goes to us, and we stop Synapse after the requests in flight.
@@ -168,15 +171,15 @@ impl Home {
             fs::write(&pid_file, format!("{pid}\n"))?;
         }
         let mut synapse = Synapse { child, pid_file, log };
-        synapse.wait_until_healthy(settings.port, step).await?;
+        synapse.wait_until_healthy(self.port, step).await?;
         Ok(synapse)
     }
 
-    fn command(&self, python: &Path, configuration: &Path) -> Command {
+    fn command(&self, python: &Path) -> Command {
         let mut command = Command::new(python);
         command
             .args(["-c", TIED_TO_PARENT, "-c"])
-            .arg(configuration)
+            .arg(&self.configuration)
             .current_dir(&self.folder)
             // One arena: half the memory for a process that is mostly idle.
             .env("MALLOC_ARENA_MAX", "2")
@@ -192,7 +195,7 @@ impl Home {
     async fn stop_left_over(&self, step: &mut Step<'_>) -> Result<()> {
         let Ok(text) = fs::read_to_string(self.pid_file()) else { return Ok(()) };
         let Some(pid) = text.trim().parse().ok().and_then(Pid::from_raw) else { return Ok(()) };
-        let ours = self.folder.join("homeserver.yaml");
+        let ours = &self.configuration;
         let is_ours = || {
             fs::read(format!("/proc/{}/cmdline", pid.as_raw_nonzero()))
                 .is_ok_and(|line| contains(&line, ours.as_os_str().as_encoded_bytes()))
@@ -210,62 +213,6 @@ impl Home {
         }
         remove(&self.pid_file());
         Ok(())
-    }
-
-    fn write_configuration(&self, settings: &Settings<'_>) -> Result<PathBuf> {
-        let secret = |name: &str| private_file::read_or_create(&self.folder.join(name), random_token);
-        let path = |name: &str| text(&self.folder.join(name));
-        let (macaroon, form) = (secret("macaroon-secret")?, secret("form-secret")?);
-        let yaml = format!(
-            "# Written by `gatehouse quickstart` at each start.\n\
-             server_name: {server_name}\n\
-             public_baseurl: {public}\n\
-             report_stats: false\n\
-             serve_server_wellknown: false\n\
-             listeners:\n\
-             - port: {port}\n  \
-               bind_addresses: [\"127.0.0.1\"]\n  \
-               type: http\n  \
-               tls: false\n  \
-               x_forwarded: true\n  \
-               resources: [{{names: [client, federation, health], compress: false}}]\n\
-             database: {{name: sqlite3, args: {{database: {database}}}}}\n\
-             log_config: {log}\n\
-             media_store_path: {media}\n\
-             signing_key_path: {signing_key}\n\
-             macaroon_secret_key: {macaroon}\n\
-             form_secret: {form}\n\
-             trusted_key_servers: []\n\
-             suppress_key_server_warning: true\n\
-             matrix_authentication_service:\n  \
-               enabled: true\n  \
-               endpoint: {endpoint}\n  \
-               secret_path: {secret_path}\n",
-            server_name = quote(settings.server_name),
-            public = quote(settings.public_base_url),
-            port = settings.port,
-            database = path("homeserver.db"),
-            log = path("log.yaml"),
-            media = path("media_store"),
-            signing_key = path("signing.key"),
-            macaroon = quote(&macaroon),
-            form = quote(&form),
-            endpoint = quote(settings.auth_endpoint),
-            secret_path = text(settings.secret_file),
-        );
-        let log = format!(
-            "version: 1\n\
-             formatters: {{line: {{format: '%(asctime)s %(levelname)s %(name)s %(request)s %(message)s'}}}}\n\
-             handlers:\n  \
-               file: {{class: logging.handlers.RotatingFileHandler, formatter: line, filename: {}, maxBytes: 10485760, backupCount: 2}}\n\
-             root: {{level: INFO, handlers: [file]}}\n\
-             disable_existing_loggers: false\n",
-            path("homeserver.log")
-        );
-        fs::write(self.folder.join("log.yaml"), log)?;
-        let configuration = self.folder.join("homeserver.yaml");
-        private_file::write(&configuration, &yaml)?;
-        Ok(configuration)
     }
 }
 
@@ -316,6 +263,63 @@ impl Synapse {
     fn last_words(&self) -> String {
         last_lines(&fs::read(&self.log).unwrap_or_default(), 12)
     }
+}
+
+fn write_configuration(folder: &Path, settings: &Settings<'_>) -> Result<PathBuf> {
+    let secret = |name: &str| private_file::read_or_create(&folder.join(name), random_token);
+    let path = |name: &str| text(&folder.join(name));
+    let (macaroon, form) = (secret("macaroon-secret")?, secret("form-secret")?);
+    let yaml = format!(
+        "# Written by `gatehouse quickstart` at each start.\n\
+         server_name: {server_name}\n\
+         public_baseurl: {public}\n\
+         report_stats: false\n\
+         serve_server_wellknown: false\n\
+         listeners:\n\
+         - port: {port}\n  \
+           bind_addresses: [\"127.0.0.1\"]\n  \
+           type: http\n  \
+           tls: false\n  \
+           x_forwarded: true\n  \
+           resources: [{{names: [client, federation, health], compress: false}}]\n\
+         database: {{name: sqlite3, args: {{database: {database}}}}}\n\
+         log_config: {log}\n\
+         media_store_path: {media}\n\
+         max_upload_size: 100M\n\
+         signing_key_path: {signing_key}\n\
+         macaroon_secret_key: {macaroon}\n\
+         form_secret: {form}\n\
+         trusted_key_servers: []\n\
+         suppress_key_server_warning: true\n\
+         matrix_authentication_service:\n  \
+           enabled: true\n  \
+           endpoint: {endpoint}\n  \
+           secret_path: {secret_path}\n",
+        server_name = quote(settings.server_name),
+        public = quote(&settings.public_base_url),
+        port = settings.port,
+        database = path("homeserver.db"),
+        log = path("log.yaml"),
+        media = path("media_store"),
+        signing_key = path("signing.key"),
+        macaroon = quote(&macaroon),
+        form = quote(&form),
+        endpoint = quote(&settings.auth_endpoint),
+        secret_path = text(settings.secret_file),
+    );
+    let log = format!(
+        "version: 1\n\
+         formatters: {{line: {{format: '%(asctime)s %(levelname)s %(name)s %(request)s %(message)s'}}}}\n\
+         handlers:\n  \
+           file: {{class: logging.handlers.RotatingFileHandler, formatter: line, filename: {}, maxBytes: 10485760, backupCount: 2}}\n\
+         root: {{level: INFO, handlers: [file]}}\n\
+         disable_existing_loggers: false\n",
+        path("homeserver.log")
+    );
+    fs::write(folder.join("log.yaml"), log)?;
+    let configuration = folder.join("homeserver.yaml");
+    private_file::write(&configuration, &yaml)?;
+    Ok(configuration)
 }
 
 async fn check_python() -> Result<()> {

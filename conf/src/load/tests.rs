@@ -36,7 +36,7 @@ fn read(text: &str) -> (Result<Config, Report>, BTreeSet<String>, Node) {
     fs::write(&path, text).unwrap();
     let mut sources = Sources::default();
     let node = sources.read(&path).unwrap_or_else(|fault| panic!("{fault:?}\n{text}"));
-    let context = Context::new(sources, UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+    let context = Context::new(sources, UNIX_EPOCH + Duration::from_secs(1_800_000_000), Vec::new());
     let config = read_config(&context, &node);
     let report = context.report();
     let result = config.map(|(config, _)| config).filter(|_| !report.has_errors()).ok_or(report);
@@ -104,6 +104,66 @@ fn the_readme_names_every_key() {
     let missing: BTreeSet<String> =
         used.map(last).filter(|key| !README.contains(&format!("`{key}`"))).collect();
     assert!(missing.is_empty(), "not in README.md: {missing:#?}");
+}
+
+/// The limit of uploads, with a Synapse installed on this machine: files below a folder, with their texts.
+fn upload_limit(preset: &str, files: &[(&str, &str)]) -> (Option<String>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("conf.d")).unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let text = format!(
+        "edge:
+  matrix: {{server_name: example.com{preset}}}
+  listeners: [{{name: http, binds: [{{port: 80}}]}}, {{name: federation, binds: [{{port: 81}}]}}]
+"
+    );
+    let path = folder.path().join("gatehouse.yaml");
+    fs::write(&path, text).unwrap();
+    let installed = ["homeserver.yaml", "conf.d"].map(|name| folder.path().join(name));
+    let loaded = load_in(&[path], UNIX_EPOCH, installed.into()).unwrap_or_else(|report| panic!("{report}"));
+    let sites = &loaded.config.edge.as_ref().unwrap().sites;
+    let routes = &sites.iter().find(|site| site.name == "matrix.example.com").unwrap().routes;
+    let upload = routes.iter().find(|route| route.matcher.matches("/_matrix/media/v3/upload")).unwrap();
+    let said = loaded.warnings.to_string().replace(&folder.path().display().to_string(), "");
+    (upload.max_body_size.map(|size| size.to_string()), said.lines().next().unwrap_or("").to_owned())
+}
+
+#[test]
+fn an_installed_synapse_says_how_large_uploads_may_be() {
+    let check = |preset, files: &[(&str, &str)], expected: Option<&str>| {
+        let (limit, said) = upload_limit(preset, files);
+        assert_eq!((limit.as_deref(), said.as_str()), (expected, ""), "{files:?}");
+    };
+    let main = ("homeserver.yaml", "max_upload_size: 20M\nlisteners: [{port: 8008, tls: no}]\n");
+    let name = ("conf.d/server_name.yaml", "server_name: example.com\n");
+    check("", &[], None);
+    check("", &[main, name], Some("20M"));
+    check("", &[("homeserver.yaml", "server_name: example.com\n")], Some("50M"));
+    check("", &[main, name, ("conf.d/uploads.yaml", "max_upload_size: 1048576\n")], Some("1M"));
+    check("", &[main, name, ("conf.d/uploads.yaml.bak", "max_upload_size: 1\n")], Some("20M"));
+    // Another server's, a Synapse elsewhere, or one that was told apart.
+    check("", &[main, ("conf.d/server_name.yaml", "server_name: example.org\n")], None);
+    check("", &[main], None);
+    check("", &[name], None);
+    check(", synapse: \"http://10.0.0.7:8008\"", &[main, name], None);
+    check(", synapse: \"http://127.0.0.1:8008\"", &[main, name], Some("20M"));
+    check(", synapse_config: []", &[main, name], None);
+}
+
+#[test]
+fn an_installed_synapse_that_is_not_understood_is_a_warning() {
+    let (limit, said) =
+        upload_limit("", &[("homeserver.yaml", "server_name: example.com\nmax_upload_size: much\n")]);
+    assert_eq!(limit, None);
+    assert!(
+        said.contains("edge.matrix.synapse_config: max_upload_size of /homeserver.yaml is not a size"),
+        "{said}"
+    );
+    let (limit, said) = upload_limit("", &[("homeserver.yaml", "server_name: [\n")]);
+    assert_eq!(limit, None);
+    assert!(said.contains("/homeserver.yaml is not valid YAML"), "{said}");
 }
 
 /// Sections of MAS that are taken with a warning.

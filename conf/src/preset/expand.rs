@@ -15,7 +15,9 @@ use super::{Preset, guard};
 use crate::reader::Item;
 use crate::route::ReadSite;
 use crate::source::Span;
-use crate::{Action, Bind, EdgeListener, HostPattern, Matcher, Rewrite, Route, Severity, Site, Upstream};
+use crate::{
+    Action, Bind, ByteSize, EdgeListener, HostPattern, Matcher, Rewrite, Route, Severity, Site, Upstream,
+};
 
 /// Adds the listeners of the preset: `https` and `http` unless the user listed some, and `federation` unless one has that name.
 pub(crate) fn expand_listeners(
@@ -72,19 +74,21 @@ fn listener(name: &str, port: u16, tls: bool) -> EdgeListener {
     }
 }
 
-/// Lays the sites of the preset and those of the user together.
+/// Lays the sites of the preset and those of the user together. `body_limit` is `limits.max_body_size` if it was written.
 pub(crate) fn expand_sites(
     edge: &Item<'_>,
     preset: &Preset,
     listeners: &[EdgeListener],
     given: Vec<ReadSite>,
+    body_limit: Option<ByteSize>,
 ) -> Vec<Site> {
     let (Some(synapse), Some(auth)) = (&preset.synapse, &preset.auth) else {
         // What is missing has been reported.
         return given.into_iter().map(|read| read.site).collect();
     };
     let mut hosts: Vec<HostRoutes> = Vec::new();
-    routes_of(&mut hosts, &preset.host.name).matrix(preset, synapse, auth);
+    let uploads = preset.upload_limit.as_ref().map(|limit| limit.within(body_limit));
+    routes_of(&mut hosts, &preset.host.name).matrix(preset, synapse, auth, uploads);
     routes_of(&mut hosts, &preset.auth_host.name).auth(auth);
     routes_of(&mut hosts, &preset.domain()).domain(preset, synapse);
 
@@ -144,7 +148,13 @@ fn routes_of<'a>(hosts: &'a mut Vec<HostRoutes>, name: &str) -> &'a mut HostRout
 }
 
 impl HostRoutes {
-    fn matrix(&mut self, preset: &Preset, synapse: &Arc<Upstream>, auth: &Arc<Upstream>) {
+    fn matrix(
+        &mut self,
+        preset: &Preset,
+        synapse: &Arc<Upstream>,
+        auth: &Arc<Upstream>,
+        uploads: Option<ByteSize>,
+    ) {
         self.never.extend(guard::of_synapse(preset, synapse));
         self.never.push(guard::of_metrics());
         self.well_known(preset);
@@ -152,6 +162,12 @@ impl HostRoutes {
         if let Ok(regex) = Regex::new(LOGIN) {
             let action = Action::Upstream(Arc::clone(auth));
             self.rest.push(route(LOGIN, Matcher::Regex(regex), action));
+        }
+        // Beyond its limit Synapse breaks off the connection, which no client understands.
+        if let (Some(size), Ok(regex)) = (uploads, Regex::new(UPLOAD)) {
+            let action = Action::Upstream(Arc::clone(synapse));
+            let upload = route(UPLOAD, Matcher::Regex(regex), action);
+            self.rest.push(Route { max_body_size: Some(size), ..upload });
         }
         self.rest.push(forward("/_matrix/", synapse));
         self.rest.push(forward("/_synapse/client/", synapse));
@@ -275,6 +291,8 @@ pub(super) fn deny(prefix: &str, status: StatusCode) -> Route {
 
 /// Exact where the guide's expression is loose: a media file `login.png`, a room or a state key `login` is not a login.
 const LOGIN: &str = "^/_matrix/client/(api/)?[^/]+/(login|logout|refresh)(/|$)";
+/// `POST` of a file, and `PUT` of one whose id was made before.
+const UPLOAD: &str = "^/_matrix/(media/[^/]+|client/v1/media)/upload(/|$)";
 /// The name of the specification, and the one from before it was in it.
 const METADATA: [&str; 2] =
     ["/_matrix/client/v1/auth_metadata", "/_matrix/client/unstable/org.matrix.msc2965/auth_metadata"];

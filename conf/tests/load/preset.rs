@@ -311,3 +311,55 @@ fn a_server_name_with_a_port_is_served_there() {
     assert!(domain.contains(&"/_matrix/federation/ → synapse".to_owned()), "{domain:?}");
     assert!(domain.contains(&"/_matrix/key/ → synapse".to_owned()), "{domain:?}");
 }
+
+#[test]
+fn uploads_may_be_as_large_as_synapse_takes_them() {
+    let limit = |limits: &str, files: &[(&str, &str)], named: &str| {
+        let folder = Folder::new();
+        for (name, text) in files {
+            folder.write(name, text);
+        }
+        let text = format!(
+            "edge:\n  matrix:\n    server_name: example.com\n    synapse_config: {named}\n{TLS}{limits}"
+        );
+        let loaded = folder.load(&text);
+        let again = folder.load(&loaded.effective);
+        assert_eq!(again.effective, loaded.effective);
+        let edge = loaded.config.edge.as_ref().unwrap();
+        let host = site(&loaded, "matrix.example.com");
+        let of = |path: &str| {
+            let route = host.routes.iter().find(|route| route.matcher.matches(path)).unwrap();
+            route.max_body_size.unwrap_or(edge.limits.max_body_size).to_string()
+        };
+        for upload in [
+            "/_matrix/media/r0/upload",
+            "/_matrix/media/v3/upload/example.com/abc",
+            "/_matrix/client/v1/media/upload",
+        ] {
+            assert_eq!(of(upload), of("/_matrix/media/v3/upload"));
+        }
+        for other in
+            ["/_matrix/client/v3/keys/upload", "/_matrix/media/v1/create", "/_matrix/media/v3/uploads"]
+        {
+            assert_eq!(of(other), edge.limits.max_body_size.to_string(), "{other}");
+        }
+        (of("/_matrix/media/v3/upload"), loaded.warnings.diagnostics.len())
+    };
+    let check = |limits, files: &[(&str, &str)], named, upload: &str, warnings| {
+        assert_eq!(limit(limits, files, named), (upload.to_owned(), warnings), "{limits} {files:?}");
+    };
+    let large = ("hs.yaml", "server_name: example.com\nmax_upload_size: 200M\n");
+    let small = ("hs.yaml", "server_name: example.com\nmax_upload_size: 1024K\n");
+    check("", &[large], "hs.yaml", "200M", 0);
+    check("", &[small], "hs.yaml", "1M", 0);
+    check("", &[large, ("more.yaml", "max_upload_size: 300M\n")], "[hs.yaml, more.yaml]", "300M", 0);
+    check("", &[("hs.yaml", "server_name: example.com\n")], "hs.yaml", "50M", 0);
+    check("", &[], "[]", "50M", 0);
+    check("  limits: {max_body_size: 100M}\n", &[large], "hs.yaml", "100M", 1);
+    check("  limits: {max_body_size: 100M}\n", &[small], "hs.yaml", "1M", 0);
+    check("  limits: {max_body_size: 100M}\n", &[], "[]", "100M", 0);
+    // A file that cannot be used leaves the general limit.
+    check("", &[], "hs.yaml", "50M", 1);
+    check("", &[("hs.yaml", "max_upload_size: large\n")], "hs.yaml", "50M", 1);
+    check("", &[("hs.yaml", "a: [\n")], "hs.yaml", "50M", 1);
+}
