@@ -32,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) tries: Tries,
     pub(crate) meter: BodyMeter,
     pub(crate) upstream_started: Option<Instant>,
+    /// Interim answers (1xx) of the upstream.
+    pub(crate) interim: u32,
     /// Until the head of the upstream's answer.
     pub(crate) upstream_time: Option<Duration>,
     /// What went wrong; the last word on it.
@@ -54,8 +56,24 @@ impl Context {
             tries: Tries::default(),
             meter: BodyMeter::new(0),
             upstream_started: None,
+            interim: 0,
             upstream_time: None,
             fault: None,
         }
+    }
+
+    /// The upstream's answer is complete.
+    pub(crate) fn answer_is_complete(&self) {
+        if let Some(connection) = &self.connection {
+            connection.answer_is_complete();
+        }
+        if let Some(upload) = &self.upload {
+            upload.answer();
+        }
+    }
+
+    /// Whether the upstream's answer is complete, over HTTP/1.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.is_answered())
     }
 }

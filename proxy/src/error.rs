@@ -11,7 +11,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::maintenance::{DEFAULT_MESSAGE, Notice};
 
-pub(crate) use form::{Asked, FaultAnswer, refusal};
+pub(crate) use form::{Asked, FaultAnswer};
 
 use form::{Told, form};
 

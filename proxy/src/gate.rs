@@ -1,28 +1,34 @@
 //! The strict gate: what a request has to look like before anybody decides anything about it, so that we and the server
-//! behind us cannot understand it differently. Pure, over plain HTTP types; it changes nothing and knows no routes.
+//! behind us cannot understand it differently. Pure, over bytes and plain HTTP types; it changes nothing and knows no
+//! routes.
 //!
-//! Pingora has parsed the head before: two `Host` fields, an absolute target that disagrees with `Host`, folded lines,
-//! control characters and a transfer coding that does not end in `chunked` are refused there.
+//! [`head`] reads the bytes of an HTTP/1 head before the engine does, [`body`] finds the end of what follows it, [`admit`]
+//! judges the meaning of a head of any HTTP version, and [`answer`] judges what an upstream says. The README has a table
+//! of every case.
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
+pub(crate) mod answer;
+pub(crate) mod body;
+pub(crate) mod head;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::error::Fault;
+pub(crate) use head::Body;
+use head::HeadFault;
 
 /// A request head as received.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Head<'a> {
     pub(crate) method: &'a Method,
     pub(crate) version: Version,
-    /// Target as the engine would forward it: without fragment.
+    /// Target as the engine would forward it.
     pub(crate) target: &'a [u8],
+    /// `:scheme` of HTTP/2.
+    pub(crate) scheme: Option<&'a str>,
     /// `:authority` of HTTP/2.
     pub(crate) authority: Option<&'a str>,
     pub(crate) headers: &'a HeaderMap,
-    /// All bytes of an HTTP/1 head; empty for HTTP/2.
-    pub(crate) raw: &'a [u8],
-    /// `limits.max_header_size`.
-    pub(crate) max_head_size: usize,
 }
 
 /// A request that may go on.
@@ -42,46 +48,60 @@ pub(crate) struct Admitted<'a> {
     pub(crate) body: Body,
 }
 
-/// How the body of a request is framed (RFC 9112 §6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Body {
-    /// None follows, or, in HTTP/2, its length is not said.
-    Unsaid,
-    /// `Content-Length`.
-    Length(u64),
-    /// `Transfer-Encoding: chunked`.
-    Chunked,
-}
-
 /// Checks a request head.
 ///
 /// # Errors
 /// The [`Fault`] to answer with.
 pub(crate) fn admit<'a>(head: &Head<'a>) -> Result<Admitted<'a>, Fault> {
-    check_size(head)?;
+    if cfg!(feature = "measure-without-gate") {
+        return unchecked(head);
+    }
     check_version(head.version)?;
     check_method(head.method)?;
     let target = check_target(head)?;
     let authority = check_host(head, target.authority)?;
     let body = check_framing(head)?;
+    check_connection(head)?;
     check_expectation(head.headers)?;
     Ok(Admitted {
         authority: authority.whole,
         host: authority.host,
-        path: target.path_and_query.split_once('?').map_or(target.path_and_query, |(path, _)| path),
+        path: path_of(target.path_and_query),
         path_and_query: target.path_and_query,
         is_absolute: target.authority.is_some(),
         body,
     })
 }
 
-/// RFC 9110 §5.4, RFC 6585 §5.
-fn check_size(head: &Head<'_>) -> Result<(), Fault> {
-    if head.raw.len() <= head.max_head_size {
-        return Ok(());
+/// What routing needs and nothing else: the other side of the measure of what the gate costs.
+fn unchecked<'a>(head: &Head<'a>) -> Result<Admitted<'a>, Fault> {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let authority = head.authority.or(host).unwrap_or_default();
+    let path_and_query = str::from_utf8(head.target).map_err(|_| Fault::Malformed("request target"))?;
+    let length = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    Ok(Admitted {
+        authority,
+        host: authority.split_once(':').map_or(authority, |(host, _)| host),
+        path: path_of(path_and_query),
+        path_and_query,
+        is_absolute: false,
+        body: length.map_or(Body::Unsaid, Body::Length),
+    })
+}
+
+fn path_of(path_and_query: &str) -> &str {
+    path_and_query.split_once('?').map_or(path_and_query, |(path, _)| path)
+}
+
+impl From<HeadFault> for Fault {
+    fn from(fault: HeadFault) -> Self {
+        match fault {
+            HeadFault::Malformed(part) => Self::Malformed(part),
+            HeadFault::TransferCoding => Self::TransferCoding,
+            HeadFault::TargetTooLong => Self::TargetTooLong,
+            HeadFault::TooManyFields => Self::HeadTooLarge,
+        }
     }
-    let line = head.raw.iter().position(|&byte| byte == b'\n').unwrap_or(head.raw.len());
-    if line > head.max_head_size { Err(Fault::TargetTooLong) } else { Err(Fault::HeadTooLarge) }
 }
 
 fn check_version(version: Version) -> Result<(), Fault> {
@@ -104,21 +124,21 @@ struct Target<'a> {
 
 /// RFC 9112 §3.2: origin form, or absolute form of an HTTP URL.
 fn check_target<'a>(head: &Head<'a>) -> Result<Target<'a>, Fault> {
-    if raw_target(head.raw).iter().any(|&byte| byte == b'#' || !byte.is_ascii_graphic()) {
-        return Err(Fault::Malformed("request target"));
-    }
     if head.target.iter().any(|&byte| byte == b'#' || !byte.is_ascii_graphic()) {
         return Err(Fault::Malformed("request target"));
     }
     // Only ASCII, so this cannot fail.
     let target = str::from_utf8(head.target).map_err(|_| Fault::Malformed("request target"))?;
+    if head.scheme.is_some_and(|scheme| !is_http(scheme)) {
+        return Err(Fault::Malformed("scheme of the request target"));
+    }
     if target.starts_with('/') {
         return Ok(Target { authority: None, path_and_query: target });
     }
     let Some((scheme, rest)) = target.split_once("://") else {
         return Err(Fault::Malformed("request target"));
     };
-    if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
+    if !is_http(scheme) {
         return Err(Fault::Malformed("scheme of the request target"));
     }
     match rest.find(['/', '?']) {
@@ -131,10 +151,9 @@ fn check_target<'a>(head: &Head<'a>) -> Result<Target<'a>, Fault> {
     }
 }
 
-/// The second word of the request line; empty when there is no raw head (HTTP/2).
-fn raw_target(raw: &[u8]) -> &[u8] {
-    let line = raw.iter().position(|&byte| byte == b'\n').and_then(|end| raw.get(..end)).unwrap_or_default();
-    line.split(|&byte| byte == b' ').nth(1).unwrap_or_default()
+/// Which of the two makes no difference: whether the connection is under TLS is what upstreams are told.
+fn is_http(scheme: &str) -> bool {
+    scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
 }
 
 struct Authority<'a> {
@@ -182,49 +201,46 @@ fn host_of(authority: &str) -> Option<&str> {
     }
 }
 
-/// RFC 9112 §6.1 and §6.3: one way to find the end of the body, and everybody finds the same.
+/// RFC 9112 §6.1 and §6.3: one way to find the end of the body, and everybody finds the same. Of HTTP/1, [`head::read`] has
+/// said so before; the engine must have read the same.
 fn check_framing(head: &Head<'_>) -> Result<Body, Fault> {
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-    match (codings.next(), lengths.next()) {
-        (None, None) => Ok(Body::Unsaid),
-        (None, Some(length)) => {
-            if lengths.next().is_some() {
-                return Err(Fault::Malformed("more than one Content-Length"));
-            }
-            length_of(length.as_bytes()).map(Body::Length)
+    let body = match (codings.next(), lengths.next()) {
+        (None, None) => Body::Unsaid,
+        (None, Some(length)) => Body::Length(head::length_of(length.as_bytes())?),
+        (Some(_), Some(_)) => return Err(Fault::Malformed("Content-Length and Transfer-Encoding")),
+        (Some(_), None) if head.version != Version::HTTP_11 => {
+            return Err(Fault::Malformed("Transfer-Encoding"));
         }
-        (Some(coding), length) => {
-            if head.version != Version::HTTP_11 {
-                return Err(Fault::Malformed("Transfer-Encoding"));
-            }
-            // The engine drops a Content-Length beside a Transfer-Encoding; the raw head still has it.
-            if length.is_some() || has_field(head.raw, b"content-length") {
-                return Err(Fault::Malformed("Content-Length and Transfer-Encoding"));
-            }
-            if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
-                return Err(Fault::TransferCoding);
-            }
-            Ok(Body::Chunked)
-        }
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Body::Chunked,
+        (Some(_), None) => return Err(Fault::TransferCoding),
+    };
+    match (lengths.next(), codings.next()) {
+        (None, None) => Ok(body),
+        (Some(_), _) => Err(Fault::Malformed("more than one Content-Length")),
+        (None, Some(_)) => Err(Fault::TransferCoding),
     }
 }
 
-/// Digits only: no list, no sign, no space (RFC 9110 §8.6).
-fn length_of(value: &[u8]) -> Result<u64, Fault> {
-    let fault = Fault::Malformed("Content-Length");
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(fault);
+/// RFC 9110 §7.6.1: options are tokens, and none may take away what a message means or who sent it.
+fn check_connection(head: &Head<'_>) -> Result<(), Fault> {
+    let mut count = 0;
+    let values = head.headers.get_all(CONNECTION).iter();
+    for option in values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')) {
+        let option = option.trim_ascii();
+        let is_named = |name: &&[u8]| option.eq_ignore_ascii_case(name);
+        let is_forwarded = option.get(..11).is_some_and(|start| start.eq_ignore_ascii_case(b"x-forwarded"));
+        count += usize::from(!option.is_empty());
+        if count > MAX_OPTIONS
+            || is_forwarded
+            || PROTECTED.iter().any(is_named)
+            || !option.iter().copied().all(head::is_token)
+        {
+            return Err(Fault::Malformed("connection fields"));
+        }
     }
-    str::from_utf8(value).ok().and_then(|digits| digits.parse().ok()).ok_or(fault)
-}
-
-/// Whether a line of the raw head begins with `name:`, in any case.
-fn has_field(raw: &[u8], name: &[u8]) -> bool {
-    raw.split(|&byte| byte == b'\n').any(|line| {
-        line.get(name.len()) == Some(&b':')
-            && line.get(..name.len()).is_some_and(|n| n.eq_ignore_ascii_case(name))
-    })
+    Ok(())
 }
 
 /// RFC 9110 §10.1.1.
@@ -237,6 +253,10 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), Fault> {
 
 /// Longest name of the DNS in text form (RFC 1035 §2.3.4).
 const MAX_HOST: usize = 255;
+/// Fields that no client may have removed by naming them in `Connection`.
+const PROTECTED: [&[u8]; 4] = [b"host", b"content-length", b"transfer-encoding", b"forwarded"];
+/// Options in all `Connection` fields together: as many as the engine takes.
+const MAX_OPTIONS: usize = 9;
 
 #[cfg(test)]
 mod tests {
@@ -259,22 +279,15 @@ mod tests {
         target: &str,
         fields: &[(&str, &str)],
     ) -> Result<(String, String, Body), Fault> {
-        let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        let raw = format!("{method} {target} HTTP/1.1\r\n{lines}\r\n");
-        let mut map = headers(fields);
-        if map.contains_key(TRANSFER_ENCODING) {
-            map.remove(CONTENT_LENGTH); // as the engine does
-        }
+        let map = headers(fields);
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        let target = target.split('#').next().unwrap();
         let head = Head {
             method: &method,
             version: Version::HTTP_11,
             target: target.as_bytes(),
+            scheme: None,
             authority: None,
             headers: &map,
-            raw: raw.as_bytes(),
-            max_head_size: 1024,
         };
         admit(&head)
             .map(|admitted| (admitted.host.to_owned(), admitted.path_and_query.to_owned(), admitted.body))
@@ -359,10 +372,25 @@ mod tests {
     }
 
     #[test]
-    fn size_of_the_head_is_limited() {
-        let long = "x".repeat(1024);
-        assert_eq!(check(&format!("/{long}"), &[HOST_FIELD]), Err(Fault::TargetTooLong));
-        assert_eq!(check("/", &[HOST_FIELD, ("x", &long)]), Err(Fault::HeadTooLarge));
+    fn connection_takes_nothing_away_that_counts() {
+        let connection = |value: &str| check("/", &[HOST_FIELD, ("Connection", value)]).map(drop);
+        for value in ["close", "keep-alive, Upgrade", "X-Mine,,TE , close", "", "a,b,c,d,e,f,g,h,i"] {
+            assert_eq!(connection(value), Ok(()), "{value}");
+        }
+        for value in [
+            "Host",
+            "close, x-forwarded-for",
+            "X-FORWARDED-ANYTHING",
+            "Forwarded",
+            "content-length",
+            "Transfer-Encoding",
+            ":authority",
+            "\"Host\"",
+            "a b",
+            "a,b,c,d,e,f,g,h,i,j",
+        ] {
+            assert_eq!(connection(value), Err(Fault::Malformed("connection fields")), "{value}");
+        }
     }
 
     #[test]
@@ -372,10 +400,9 @@ mod tests {
             method: &Method::GET,
             version: Version::HTTP_2,
             target: b"/a",
+            scheme: Some("https"),
             authority: Some("example.com:8448"),
             headers: &map,
-            raw: b"",
-            max_head_size: 1024,
         };
         assert_eq!(admit(&head).unwrap().authority, "example.com:8448");
         assert_eq!(admit(&Head { authority: None, ..head }), Err(Fault::Malformed("no Host")));

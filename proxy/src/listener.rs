@@ -4,12 +4,14 @@
 
 mod close;
 mod deadline;
+mod intake;
 mod io;
+mod refusal;
 mod streams;
 mod upload;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +20,11 @@ use pingora::connectors::l4::Connect;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
+use crate::error::Fault;
 pub(crate) use close::close;
 pub(crate) use io::EdgeIo;
 use io::Remains;
+pub(crate) use refusal::Refusal;
 pub(crate) use streams::{StreamPolicy, serve as serve_streams};
 pub(crate) use upload::{Summary, Upload};
 
@@ -63,8 +67,14 @@ pub(crate) struct ClientConnection {
     phase: AtomicU8,
     /// Bytes of the client are still under way: discard them before the socket is closed.
     lingers: AtomicBool,
-    /// Status with which the stream itself refused a head; 0 for none.
-    refusal: AtomicU16,
+    /// The client and an upstream speak something else than HTTP from now on.
+    is_tunnel: AtomicBool,
+    /// The upstream's answer to the current request is complete.
+    is_answered: AtomicBool,
+    /// A request that the stream itself refused.
+    refusal: OnceLock<Refusal>,
+    /// What was wrong with a request's body; nothing follows it.
+    body_fault: OnceLock<Fault>,
     /// The stream when Pingora is done with it.
     remains: Mutex<Option<Remains>>,
 }
@@ -91,7 +101,10 @@ impl ClientConnection {
             introductions: [OnceLock::new(), OnceLock::new()],
             phase: AtomicU8::new(Phase::Idle as u8),
             lingers: AtomicBool::new(false),
-            refusal: AtomicU16::new(0),
+            is_tunnel: AtomicBool::new(false),
+            is_answered: AtomicBool::new(false),
+            refusal: OnceLock::new(),
+            body_fault: OnceLock::new(),
             remains: Mutex::new(None),
         }
     }
@@ -103,6 +116,7 @@ impl ClientConnection {
 
     /// A head is complete: its deadline ends.
     pub(crate) fn request_begins(&self) {
+        self.is_answered.store(false, Ordering::Relaxed);
         self.set_phase(Phase::Busy);
     }
 
@@ -119,9 +133,32 @@ impl ClientConnection {
         self.lingers.store(true, Ordering::Relaxed);
     }
 
-    /// Status with which a head was refused before it became a request.
-    pub(crate) fn refusal(&self) -> Option<u16> {
-        Some(self.refusal.load(Ordering::Relaxed)).filter(|status| *status != 0)
+    /// The protocol was switched (RFC 9110 §15.2.2): what comes is no HTTP any more.
+    pub(crate) fn becomes_tunnel(&self) {
+        self.is_tunnel.store(true, Ordering::Relaxed);
+    }
+
+    /// The upstream has said all it will say to the current request: what is still coming of the body interests nobody.
+    /// Over HTTP/1 the connection ends then.
+    pub(crate) fn answer_is_complete(&self) {
+        if !self.is_h2 {
+            self.is_answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the current request's answer is complete.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.is_answered.load(Ordering::Relaxed)
+    }
+
+    /// The request that the stream refused before the engine knew it.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.get()
+    }
+
+    /// What was wrong with the body of the current request, over HTTP/1.
+    pub(crate) fn body_fault(&self) -> Option<Fault> {
+        self.body_fault.get().copied()
     }
 
     fn phase(&self) -> Phase {

@@ -13,11 +13,11 @@ use accept::Remote;
 use async_trait::async_trait;
 use bytes::Bytes;
 use conf::{Action, ProxyVersion};
-use http::header::{HOST, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::{EXPECT, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
@@ -71,16 +71,14 @@ impl Phases {
     /// Everything that is decided about a request before anybody else sees it.
     fn plan(&self, session: &mut Session, context: &mut Context) -> Result<Plan, Fault> {
         let connection = context.connection.clone().ok_or(Fault::Internal)?;
-        let raw = session.as_http1().map(|http1| http1.get_headers_raw_bytes()).unwrap_or_default();
         let request = session.req_header();
         let head = Head {
             method: &request.method,
             version: request.version,
             target: request.raw_path(),
+            scheme: request.uri.scheme_str(),
             authority: request.uri.authority().map(|authority| authority.as_str()),
             headers: &request.headers,
-            raw: &raw,
-            max_head_size: usize::try_from(self.config.limits.max_header_size.0).unwrap_or(usize::MAX),
         };
         let admitted = gate::admit(&head)?;
         context.client =
@@ -280,8 +278,9 @@ impl ProxyHttp for Phases {
         if session.is_http2() {
             session.set_write_timeout(Some(timeouts.send));
             context.upload = session.req_header().extensions.get::<Arc<Upload>>().cloned();
-        } else {
-            session.set_pipelining_enabled(true);
+        } else if session.req_header().version == Version::HTTP_10 {
+            // Such a client does not know interim answers (RFC 9110 §15.2).
+            session.set_ignore_info_resp(true);
         }
         Ok(())
     }
@@ -303,6 +302,10 @@ impl ProxyHttp for Phases {
             }
             Err(fault) => {
                 context.fault = Some(fault);
+                if matches!(fault, Fault::Malformed(_)) {
+                    // Nothing is believed of a client that speaks HTTP like this.
+                    session.set_keepalive(None);
+                }
                 answer::fault(session, fault, self.extra_headers(context)).await?;
             }
         }
@@ -345,7 +348,7 @@ impl ProxyHttp for Phases {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
@@ -365,6 +368,10 @@ impl ProxyHttp for Phases {
             forwarded_for: forwarded_for.unwrap_or_default(),
         };
         headers::to_upstream(request, &origin);
+        if session.req_header().version == Version::HTTP_10 {
+            // To be ignored (RFC 9110 §10.1.1); the upstream would take it from us, who speak HTTP/1.1.
+            request.remove_header(&EXPECT);
+        }
         Ok(())
     }
 
@@ -393,17 +400,55 @@ impl ProxyHttp for Phases {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
-        if !response.status.is_informational() {
+        let request = session.req_header();
+        let may_switch = request.version == Version::HTTP_11 && headers::is_websocket(&request.headers);
+        let (version, status) = (response.version, response.status);
+        let admitted = gate::answer::admit(version, status, &response.headers, context.interim, may_switch);
+        if let Err(reason) = admitted {
+            context.fault = Some(Fault::UpstreamBroken);
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, reason).into_up());
+        }
+        if status.is_informational() {
+            context.interim += 1;
+        } else {
             context.upstream_time = context.upstream_started.map(|started| started.elapsed());
             if let Some(upload) = &context.upload {
-                upload.begin_answer(response.status.as_u16());
+                upload.begin_answer(status.as_u16());
+            }
+            if gate::answer::is_complete(&request.method, status, &response.headers) {
+                context.answer_is_complete();
             }
         }
-        headers::from_upstream(response, response.status);
+        headers::from_upstream(response, status);
+        Ok(())
+    }
+
+    /// The answer as it leaves us, framed for the client by the engine.
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        // Ours, not that of the server behind us (RFC 9110 §2.5).
+        response.set_version(Version::HTTP_11);
+        // The engine ends the connection when an answer comes before the end of the body; an interim one is none.
+        session.set_close_on_response_before_downstream_finish(!response.status.is_informational());
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            if let Some(connection) = &context.connection {
+                connection.becomes_tunnel();
+            }
+        } else if session.req_header().version == Version::HTTP_10
+            && response.headers.contains_key(TRANSFER_ENCODING)
+        {
+            // Such a client knows no chunks: the answer ends with the connection (RFC 9112 §6.1, §6.3).
+            response.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
         Ok(())
     }
 
@@ -416,9 +461,9 @@ impl ProxyHttp for Phases {
     ) -> Result<Option<Duration>> {
         if let Some(upload) = &context.upload {
             upload.moved();
-            if end_of_stream {
-                upload.answer();
-            }
+        }
+        if end_of_stream {
+            context.answer_is_complete();
         }
         Ok(None)
     }
@@ -429,7 +474,12 @@ impl ProxyHttp for Phases {
         error: &Error,
         context: &mut Context,
     ) -> FailToProxy {
-        let fault = context.fault.unwrap_or_else(|| Fault::from_engine(error));
+        let of_body = context.connection.as_ref().and_then(|connection| connection.body_fault());
+        if of_body.is_none() && *error.esource() == ErrorSource::Downstream && context.is_answered() {
+            // The answer came before the end of the body, and nothing else is wrong.
+            return FailToProxy { error_code: 0, can_reuse_downstream: false };
+        }
+        let fault = context.fault.or(of_body).unwrap_or_else(|| Fault::from_engine(error));
         context.fault = Some(fault);
         match fault.side() {
             Side::Upstream => {

@@ -133,9 +133,15 @@ impl Engine {
         } else {
             self.proxy.process_new(Box::new(stream), &self.stop).await;
         }
-        if let Some(status) = connection.refusal() {
+        if let Some(refusal) = connection.refusal() {
             self.counters.refused_head();
-            self.log(&Entry { status, error: Some("request head refused"), ..unknown(&connection) });
+            self.log(&Entry {
+                method: &refusal.method,
+                path: &refusal.target,
+                status: refusal.status().as_u16(),
+                error: Some(&refusal.fault.to_string()),
+                ..unknown(&connection)
+            });
         }
         close(&connection, &self.io_limits).await;
     }

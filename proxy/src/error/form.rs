@@ -167,29 +167,6 @@ pub(crate) fn seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
-/// A whole HTTP/1 answer to a head that never became a request, of which only the first bytes are known.
-pub(crate) fn refusal(status: StatusCode, first_bytes: &[u8]) -> String {
-    let target = first_bytes.split(|byte| !byte.is_ascii_graphic()).nth(1).unwrap_or_default();
-    let told = Told {
-        status,
-        title: None,
-        text: format!(
-            "{}: the proxy cannot take this request",
-            status.canonical_reason().unwrap_or("Refused")
-        )
-        .into(),
-        retry_after: None,
-        is_for_preflights: true,
-    };
-    let answer = form(&told, Asked { method: &Method::GET, target });
-    let mut head =
-        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n", answer.body.len());
-    for (name, value) in &answer.headers {
-        let _ = write!(head, "{name}: {}\r\n", value.to_str().unwrap_or_default());
-    }
-    format!("{head}\r\n{}", answer.body)
-}
-
 /// Under which Matrix clients ask. Beside them is what only browsers open.
 const MATRIX_PATHS: [&str; 3] = ["/_matrix", "/_synapse", "/.well-known/matrix"];
 
@@ -277,17 +254,5 @@ mod tests {
         };
         assert!(ask(&told, &Method::GET, "/").body.ends_with("<h1>Closed</h1><p>Back soon!\n"));
         assert_eq!(escape("a&b\"'"), "a&#38;b&#34;&#39;");
-    }
-
-    #[test]
-    fn a_head_that_is_no_request_is_answered_in_form_too() {
-        let text =
-            refusal(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, b"GET /_matrix/client/v3/sync?filter=");
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("HTTP/1.1 431 Request Header Fields Too Large\r\n"), "{head}");
-        assert!(head.contains("\r\naccess-control-allow-origin: *\r\n"), "{head}");
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())), "{head}");
-        assert!(body.starts_with(r#"{"errcode":"M_UNKNOWN""#), "{body}");
-        assert!(refusal(StatusCode::BAD_REQUEST, b"nonsense").contains("<h1>400 Bad Request</h1>"));
     }
 }

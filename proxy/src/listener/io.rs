@@ -1,17 +1,19 @@
-//! The stream under Pingora's HTTP engine: reads under the deadline of the connection's phase, writes collected until
-//! flushed. An HTTP/1 head that is too large is refused here, because Pingora would go on collecting it.
+//! The stream under Pingora's HTTP engine: reads under the deadline of what is awaited, writes collected until flushed.
+//! Over HTTP/1 the engine gets one request at a time, and none that the gate refuses (`intake`); the end of what a client
+//! sends is not the end of its connection.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use accept::Io;
 use async_trait::async_trait;
-use http::StatusCode;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -21,8 +23,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::deadline::Deadline;
+use super::intake::Intake;
+use super::refusal::Refusal;
 use super::{ClientConnection, IoLimits, Phase};
-use crate::error::refusal;
+use crate::error::Fault;
+use crate::gate::head;
 
 /// A client's connection as Pingora sees it.
 #[derive(Debug)]
@@ -33,14 +38,27 @@ pub(crate) struct EdgeIo {
     digest: Option<Arc<ProxyDigest>>,
     limits: IoLimits,
     out: Out,
-    /// Of the phase.
+    /// What comes in, over HTTP/1.
+    intake: Intake,
+    /// Of what is awaited.
     reading: Deadline,
     /// Of a write that waits for the client.
     writing: Deadline,
-    /// Of the head that is being read.
-    head: Head,
-    /// Nothing can be sent any more, or has to.
-    is_over: bool,
+    end: End,
+    /// Method and the beginning of the target of the request in the engine's hands, should the engine refuse it.
+    start: Start,
+}
+
+/// How far the end of a connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    /// The client sends no more, and waits for no answer.
+    Closed,
+    /// The client sends no more, and may wait for an answer (RFC 9112 §9.6).
+    HalfClosed,
+    /// Nothing can be sent or received any more.
+    Broken,
 }
 
 /// What is left of a connection when Pingora is done with it.
@@ -57,88 +75,199 @@ struct Out {
     sent: usize,
 }
 
+/// What an answer of our own has to know of a request: where its target begins, and whether it is a `HEAD`.
 #[derive(Debug, Clone, Copy, Default)]
-struct Head {
-    is_awaited: bool,
-    bytes: usize,
-    has_line: bool,
-    /// How it begins: method and start of the target, for the form of a refusal.
-    start: [u8; START_BYTES],
+struct Start {
+    target: [u8; START_BYTES],
+    is_head: bool,
 }
 
 impl EdgeIo {
     /// A connection before its first request.
     pub(crate) fn new(io: Io, connection: Arc<ClientConnection>, limits: IoLimits) -> Self {
+        let mut reading = Deadline::default();
+        reading.set(Instant::now() + limits.idle);
         Self {
             digest: connection.digest(),
             io: Some(io),
             connection,
             limits,
             out: Out::default(),
-            reading: Deadline::default(),
+            intake: Intake::new(limits.max_head_size),
+            reading,
             writing: Deadline::default(),
-            head: Head::default(),
-            is_over: false,
+            end: End::Open,
+            start: Start::default(),
         }
     }
 
-    /// Reads while no request is served: under a deadline, and not without end.
-    fn poll_head(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // The last head became a request that was answered without another read, as one for a file is.
-        let is_next = self.head.bytes > 0 && self.connection.phase() == Phase::Idle;
-        if !self.head.is_awaited || is_next {
-            self.head = Head { is_awaited: true, ..Head::default() };
-            self.reading.set(Instant::now() + self.limits.idle);
-            self.out.give_back();
-        }
-        if self.head.bytes >= self.limits.max_head_size && !self.connection.is_h2 {
-            return Poll::Ready(self.refuse(if self.head.has_line { 431 } else { 414 }));
+    /// HTTP/2: every byte, as it comes. Before the first request there is a deadline; then the streams have theirs.
+    fn poll_http2(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.connection.phase() == Phase::Busy {
+            self.reading.clear();
+            self.poll_collected(context)?;
         }
         let before = buffer.filled().len();
-        let Some(io) = &mut self.io else { return Poll::Ready(Ok(())) };
-        let Poll::Ready(read) = Pin::new(io).poll_read(context, buffer) else {
+        let Poll::Ready(read) = self.poll_io(context, buffer) else {
             ready!(self.reading.poll(context));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         };
-        let fresh = buffer.filled().get(before..).unwrap_or_default();
-        self.is_over |= read.is_err() || fresh.is_empty();
-        if !self.connection.is_h2 && !fresh.is_empty() {
-            if self.head.bytes == 0 {
-                self.connection.set_phase(Phase::Head);
-                self.reading.set(Instant::now() + self.limits.header);
-                self.head.start = start_of(fresh);
-            }
-            self.head.bytes += fresh.len();
-            self.head.has_line |= fresh.contains(&b'\n');
+        if read.is_ok() && buffer.filled().len() == before {
+            self.end = End::Closed;
         }
         Poll::Ready(read)
     }
 
-    /// Reads a request's body, or waits for the client to leave.
-    fn poll_busy(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.head.is_awaited = false;
-        self.reading.clear();
+    /// HTTP/1: what belongs to the request that is being read.
+    fn poll_http1(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.connection.phase() == Phase::Idle && self.intake.is_at_rest() {
+            self.intake.begin();
+            let patience = if self.intake.held().is_empty() { self.limits.idle } else { self.limits.header };
+            self.reading.set(Instant::now() + patience);
+            self.out.give_back();
+            let given = self.intake.give(buffer);
+            if self.handed_out(given, buffer, 0)? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        if self.intake.is_at_head() {
+            return self.poll_head(context, buffer);
+        }
+        if self.connection.is_tunnel.load(Ordering::Relaxed) {
+            self.intake.become_tunnel();
+        }
         // A part of an answer that is followed by nothing for a while does not wait for the rest.
+        self.poll_collected(context)?;
+        if self.intake.is_at_rest() {
+            return self.poll_rest(context);
+        }
+        self.poll_body(context, buffer)
+    }
+
+    /// Waits for a whole head: under a deadline, and not without end.
+    fn poll_head(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        while self.end == End::Open {
+            let before = buffer.filled().len();
+            let Poll::Ready(read) = self.poll_io(context, buffer) else {
+                ready!(self.reading.poll(context));
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            };
+            read?;
+            if buffer.filled().len() == before {
+                self.end = End::Closed;
+                break;
+            }
+            if self.intake.held().is_empty() {
+                self.reading.set(Instant::now() + self.limits.header);
+            }
+            let taken = self.intake.take(buffer, before);
+            if self.handed_out(taken, buffer, before)? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the head of a request went to the engine.
+    fn handed_out(
+        &mut self,
+        given: Result<bool, Fault>,
+        buffer: &ReadBuf<'_>,
+        before: usize,
+    ) -> io::Result<bool> {
+        match given {
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                self.reading.clear();
+                self.start = Start::of(buffer.filled().get(before..).unwrap_or_default());
+                self.connection.set_phase(Phase::Head);
+                Ok(true)
+            }
+            Err(fault) => {
+                self.refuse(Refusal::new(fault, self.intake.held()));
+                Err(io::Error::new(io::ErrorKind::InvalidData, "request refused"))
+            }
+        }
+    }
+
+    /// Reads a request's body, the rest of a large head, or a tunnel.
+    fn poll_body(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.intake.is_in_body() && self.connection.is_answered() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "answered already")));
+        }
+        let before = buffer.filled().len();
+        let given = match self.intake.give(buffer) {
+            Ok(false) if self.end == End::Open => {
+                ready!(self.poll_io(context, buffer))?;
+                if buffer.filled().len() == before {
+                    self.end = End::Closed;
+                }
+                self.intake.take(buffer, before)
+            }
+            given => given,
+        };
+        given.map(drop).map_err(|fault| {
+            // The first word on it stands.
+            let _ = self.connection.body_fault.set(fault);
+            io::Error::new(io::ErrorKind::InvalidData, "malformed body")
+        })?;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the client to leave while its request is served. What it sends meanwhile is the next request's. When it
+    /// only says that it sends no more, it may be waiting for the answer, or it may be gone, and nobody can know: it is
+    /// believed for a while.
+    fn poll_rest(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.connection.phase() == Phase::Head {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the engine reads past a head",
+            )));
+        }
+        while self.end == End::Open && self.intake.held().len() < AHEAD_BYTES {
+            let mut space = [const { MaybeUninit::uninit() }; PIECE_BYTES];
+            let mut ahead = ReadBuf::uninit(&mut space);
+            ready!(self.poll_io(context, &mut ahead))?;
+            if ahead.filled().is_empty() {
+                self.end = End::HalfClosed;
+                self.reading.set(Instant::now() + HALF_CLOSED);
+            }
+            self.intake.hold(ahead.filled());
+        }
+        if self.end == End::HalfClosed {
+            ready!(self.reading.poll(context));
+            self.end = End::Closed;
+        }
+        if self.end == End::Open { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    fn poll_io(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let Some(io) = &mut self.io else { return Poll::Ready(Ok(())) };
+        let read = ready!(Pin::new(io).poll_read(context, buffer));
+        if read.is_err() {
+            self.end = End::Broken;
+        }
+        Poll::Ready(read)
+    }
+
+    /// Answers for the engine, which has no request yet, and ends the connection.
+    fn refuse(&mut self, refusal: Refusal) {
+        if self.connection.refusal().is_none() {
+            self.out.bytes.extend_from_slice(&refusal.answer());
+            self.connection.linger();
+            // Nobody else has set it: there is one stream for a connection.
+            let _ = self.connection.refusal.set(refusal);
+        }
+    }
+
+    /// Begins to write out what was collected, without waiting.
+    fn poll_collected(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         if !self.out.is_empty()
             && let Poll::Ready(Err(error)) = self.poll_out(context)
         {
-            return Poll::Ready(Err(error));
+            return Err(error);
         }
-        let before = buffer.filled().len();
-        let Some(io) = &mut self.io else { return Poll::Ready(Ok(())) };
-        let read = ready!(Pin::new(io).poll_read(context, buffer));
-        self.is_over |= read.is_err() || buffer.filled().len() == before;
-        Poll::Ready(read)
-    }
-
-    /// Answers for Pingora, which has no request yet, and ends the connection.
-    fn refuse(&mut self, status: u16) -> io::Result<()> {
-        if self.connection.refusal.swap(status, Ordering::Relaxed) == 0 {
-            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
-            self.out.bytes.extend_from_slice(refusal(status, &self.head.start).as_bytes());
-            self.connection.linger();
-        }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "head refused"))
+        Ok(())
     }
 
     /// Writes out what was collected.
@@ -164,10 +293,14 @@ impl EdgeIo {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(count)) => {
                 self.writing.clear();
+                if self.end == End::HalfClosed {
+                    // It takes what it is sent, so it is there.
+                    self.reading.set(Instant::now() + HALF_CLOSED);
+                }
                 Poll::Ready(Ok(self.out.advance(count)))
             }
             Poll::Ready(Err(error)) => {
-                self.is_over = true;
+                self.end = End::Broken;
                 Poll::Ready(Err(error))
             }
             Poll::Pending => self.poll_write_deadline(context).map(Err),
@@ -179,8 +312,19 @@ impl EdgeIo {
             self.writing.set(Instant::now() + self.limits.send);
         }
         ready!(self.writing.poll(context));
-        self.is_over = true;
+        self.end = End::Broken;
         Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+}
+
+impl Start {
+    fn of(head: &[u8]) -> Self {
+        let (method, target) = head::request_of(head);
+        let mut start = Self { is_head: method == b"HEAD", ..Self::default() };
+        for (kept, byte) in start.target.iter_mut().zip(target) {
+            *kept = *byte;
+        }
+        start
     }
 }
 
@@ -228,9 +372,10 @@ impl AsyncRead for EdgeIo {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        match this.connection.phase() {
-            Phase::Busy => this.poll_busy(context, buffer),
-            Phase::Idle | Phase::Head => this.poll_head(context, buffer),
+        if this.connection.is_h2 {
+            this.poll_http2(context, buffer)
+        } else {
+            this.poll_http1(context, buffer)
         }
     }
 }
@@ -239,8 +384,9 @@ impl AsyncWrite for EdgeIo {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.connection.phase() == Phase::Head {
-            // Pingora refuses a head that it cannot parse; the words are ours.
-            let _ = this.refuse(status_of(bytes).unwrap_or(400));
+            // The engine refuses a request by itself; the words are ours.
+            let Start { target, is_head } = this.start;
+            this.refuse(Refusal::by_engine(bytes, &target, is_head));
             return Poll::Ready(Ok(bytes.len()));
         }
         if this.out.bytes.len() + bytes.len() <= COLLECTED_BYTES {
@@ -276,9 +422,19 @@ impl AsyncWrite for EdgeIo {
 
 impl Drop for EdgeIo {
     fn drop(&mut self) {
-        if let Some(io) = self.io.take()
-            && (!self.is_over || self.connection.refusal().is_some())
-        {
+        let has_answer = !self.out.is_empty() || self.connection.refusal().is_some();
+        let is_over = match self.end {
+            End::Open | End::HalfClosed => false,
+            End::Closed => !has_answer,
+            End::Broken => true,
+        };
+        if is_over {
+            return;
+        }
+        if self.intake.is_in_body() || !self.intake.held().is_empty() {
+            self.connection.linger();
+        }
+        if let Some(io) = self.io.take() {
             self.connection.leave(Remains { io, unsent: self.out.rest().to_vec() });
         }
     }
@@ -325,22 +481,16 @@ impl GetSocketDigest for EdgeIo {
 #[async_trait]
 impl Peek for EdgeIo {}
 
-/// The status in `HTTP/1.1 400 …`.
-fn status_of(line: &[u8]) -> Option<u16> {
-    str::from_utf8(line.get(9..12)?).ok()?.parse().ok()
-}
-
-fn start_of(bytes: &[u8]) -> [u8; START_BYTES] {
-    let mut start = [0; START_BYTES];
-    for (kept, byte) in start.iter_mut().zip(bytes) {
-        *kept = *byte;
-    }
-    start
-}
-
-/// Enough for a long method and `/.well-known/matrix/`.
+/// Enough for `/.well-known/matrix/`.
 const START_BYTES: usize = 32;
 /// One TLS record: head and small body leave together, larger pieces are not copied.
 const COLLECTED_BYTES: usize = 16 * 1024;
 /// An idle connection keeps this much at most.
 const KEPT_BYTES: usize = 1024;
+/// What is read of the next requests while one is served; more waits in the system's buffers.
+const AHEAD_BYTES: usize = 16 * 1024;
+/// One read of those.
+const PIECE_BYTES: usize = 2048;
+/// As long as a client that sends no more is taken for one that waits for its answer, since the last byte it took. Such
+/// clients are scripts (`printf … | nc`), whose requests are short; one that has left holds its upstream for as long.
+const HALF_CLOSED: Duration = Duration::from_secs(10);

@@ -133,7 +133,7 @@ async fn converse(
             }
             request.body = buffer.drain(..length).collect();
         } else if request.field("transfer-encoding").is_some() {
-            match read_until(&mut stream, &mut buffer, b"0\r\n\r\n").await {
+            match read_raw_chunks(&mut stream, &mut buffer).await {
                 Some(body) => request.body = body,
                 None => {
                     received.lock().unwrap().push(request);
@@ -150,6 +150,27 @@ async fn converse(
         if reply.bytes.starts_with(b"HTTP/1.1 101") {
             echo(stream, buffer).await;
             return;
+        }
+    }
+}
+
+/// A chunked body as sent; it must have no trailers. `None` at the end of the stream.
+async fn read_raw_chunks(stream: &mut (impl AsyncRead + Unpin), buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = read_until(stream, buffer, b"\r\n").await?;
+        let size =
+            usize::from_str_radix(str::from_utf8(&line).unwrap().trim_end(), 16).expect("a plain size");
+        body.extend(line);
+        while buffer.len() < size + 2 {
+            if stream.read_buf(buffer).await.unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+        body.extend(buffer.drain(..size + 2));
+        assert!(body.ends_with(b"\r\n"), "chunks end");
+        if size == 0 {
+            return Some(body);
         }
     }
 }
@@ -183,6 +204,77 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, mut buffer: Vec<u
         if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
             return;
         }
+    }
+}
+
+/// A server for one test: what it does with each connection is written there. Counts the connections.
+pub(crate) struct Scripted {
+    pub(crate) server: conf::Server,
+    connections: Arc<Mutex<usize>>,
+}
+
+impl Scripted {
+    /// `script` gets each connection with its number, from 0.
+    pub(crate) async fn start<S, F>(script: S) -> Self
+    where
+        S: Fn(Exchange, usize) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = conf::Server::Tcp { host: "127.0.0.1".into(), port, tls: false };
+        let connections: Arc<Mutex<usize>> = Arc::default();
+        let counted = connections.clone();
+        tokio::spawn(async move {
+            for number in 0.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                *counted.lock().unwrap() = number + 1;
+                tokio::spawn(script(Exchange { stream, buffer: Vec::new() }, number));
+            }
+        });
+        Self { server, connections }
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        *self.connections.lock().unwrap()
+    }
+
+    /// Everything to it.
+    pub(crate) fn edge(&self) -> conf::Edge {
+        config(vec![upstream_of("up", vec![self.server.clone()])], |upstreams| {
+            vec![prefix("/", Action::Upstream(upstreams[0].clone()))]
+        })
+    }
+}
+
+/// The upstream's side of a connection.
+pub(crate) struct Exchange {
+    pub(crate) stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Exchange {
+    /// The next request's head; empty at the end.
+    pub(crate) async fn head(&mut self) -> String {
+        let head = read_until(&mut self.stream, &mut self.buffer, b"\r\n\r\n").await.unwrap_or_default();
+        String::from_utf8(head).unwrap()
+    }
+
+    /// So many bytes of a body; fewer at the end.
+    pub(crate) async fn body(&mut self, length: usize) -> Vec<u8> {
+        while self.buffer.len() < length && self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) > 0 {}
+        self.buffer.drain(..length.min(self.buffer.len())).collect()
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // The edge may have closed: what matters is what its client sees.
+        let _ = self.stream.write_all(bytes.as_ref()).await;
+    }
+
+    /// Waits until the edge closes; how many bytes came before.
+    pub(crate) async fn closed(&mut self) -> usize {
+        while self.stream.read_buf(&mut self.buffer).await.unwrap_or(0) > 0 {}
+        self.buffer.len()
     }
 }
 
@@ -394,6 +486,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
                 return;
             }
         }
+    }
+
+    /// What was received and is part of no answer.
+    pub(crate) fn unread(&self) -> &[u8] {
+        &self.buffer
     }
 
     /// Whether the server closes within a time.

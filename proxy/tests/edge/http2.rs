@@ -34,7 +34,11 @@ pub(crate) fn with_tls(mut config: conf::Edge) -> (conf::Edge, CertificateDer<'s
     (config, chain[0].clone())
 }
 
-async fn connect(edge: &Running, certificate: &CertificateDer<'static>, alpn: &[u8]) -> TlsStream<TcpStream> {
+pub(crate) async fn connect(
+    edge: &Running,
+    certificate: &CertificateDer<'static>,
+    alpn: &[u8],
+) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

@@ -74,25 +74,3 @@ async fn admin_tells_how_it_goes() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
-
-#[tokio::test]
-async fn a_client_that_leaves_ends_its_request() {
-    let upstream = Upstream::start(|_| Reply { delay: Duration::from_secs(60), ..ok("") }).await;
-    let mut config = to(&upstream);
-    config.admin = vec![Bind::Address("127.0.0.1:0".parse().unwrap())];
-    let edge = Running::start(config).await;
-    let mut client = edge.connect().await;
-    client.send("GET /sync HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    drop(client);
-    let admin = tcp(&edge.addresses[1].1);
-    for _ in 0..50 {
-        let mut client = Client::new(tokio::net::TcpStream::connect(admin).await.unwrap());
-        client.send("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
-        if client.answer().await.text().contains("requests_total{status=\"4xx\"} 1\n") {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("still waiting for the upstream");
-}

@@ -42,5 +42,9 @@ async fn every_request_has_a_line() {
     }
     assert!(lines[0]["duration_ms"].as_f64().unwrap() >= lines[0]["upstream_ms"].as_f64().unwrap());
     assert_eq!(lines[1]["status"], 200, "the route is the same with and without the dots");
-    assert_eq!((&lines[2]["status"], &lines[2]["method"]), (&400.into(), &"-".into()));
+    assert_eq!(
+        (&lines[2]["status"], &lines[2]["method"], &lines[2]["path"]),
+        (&400.into(), &"nonsense".into(), &"-".into())
+    );
+    assert_eq!(lines[2]["error"], "malformed request: request line");
 }

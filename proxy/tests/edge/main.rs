@@ -3,14 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod answers;
+mod chunks;
 mod clients;
+mod early;
+mod ends;
 mod files;
 mod forward;
+mod gate;
 mod harness;
 mod http2;
+mod interim;
 mod lifecycle;
 mod limits;
 mod log;
 mod receivers;
+mod replies;
 mod rewrite;
 mod upstreams;
