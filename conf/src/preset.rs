@@ -5,6 +5,7 @@
 mod expand;
 mod guard;
 mod synapse_config;
+mod web_client;
 mod well_known;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::{AuthListener, Bind, ForwardedFor, ProxyVersion, Resource, Server, Up
 
 pub(crate) use expand::{expand_listeners, expand_sites};
 pub(crate) use synapse_config::{DEBIAN as DEBIANS_SYNAPSE, UploadLimit};
+use web_client::WebClient;
 use well_known::WellKnown;
 
 /// `edge.matrix`, checked.
@@ -51,6 +53,8 @@ pub(crate) struct Preset {
     pub(crate) well_known: Option<WellKnown>,
     /// What Synapse takes, if its configuration was found.
     pub(crate) upload_limit: Option<UploadLimit>,
+    /// Files of a web client.
+    pub(crate) web_client: Option<WebClient>,
     /// Networks that may reach `/_synapse/admin` and `/_synapse/metrics`.
     pub(crate) admin_allow: Vec<IpNet>,
 }
@@ -132,13 +136,12 @@ impl Preset {
             .map_or_else(|| Some(Some(WellKnown::default())), |item| WellKnown::read(&item));
         let admin_allow =
             section.take("admin_allow").map_or(Some(Vec::new()), |item| item.parse_each(parse_network));
+        let web_client = section.take("web_client").map_or(Some(None), |item| {
+            // `false` stands for none, as for the other parts of the preset.
+            if item.as_truth() == Some(false) { Some(None) } else { web_client::Given::read(item).map(Some) }
+        });
         section.elsewhere("maintenance", MAINTENANCE);
-        section.later(&[
-            ("web_client", "serving a web client is"),
-            ("client", "serving a web client is"),
-            ("rtc", "MatrixRTC is"),
-            ("workers", "distributing requests to Synapse workers is"),
-        ]);
+        section.later(&[("rtc", "MatrixRTC is"), ("workers", "distributing requests to Synapse workers is")]);
         section.finish();
 
         let server_name = server_name?;
@@ -149,9 +152,16 @@ impl Preset {
             true => Authority { name: format!("{label}.{}", domain.name), port: None },
             false => domain.clone(),
         };
+        let host = host?.unwrap_or_else(|| default("matrix"));
+        let auth_host = auth_host?.unwrap_or_else(|| default("auth"));
+        let web_client = match web_client? {
+            Some(given) => Some(given.settle(default("chat"), &host, &auth_host)?),
+            None => None,
+        };
         Some(Self {
-            host: host?.unwrap_or_else(|| default("matrix")),
-            auth_host: auth_host?.unwrap_or_else(|| default("auth")),
+            host,
+            auth_host,
+            web_client,
             server_name,
             server_name_span: server_name_item?.span(),
             synapse,

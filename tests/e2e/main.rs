@@ -19,3 +19,4 @@ mod homeserver;
 mod lifecycle;
 mod maintenance;
 mod proxy_protocol;
+mod web_client;

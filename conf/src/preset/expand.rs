@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, StatusCode};
 use regex::Regex;
 
+use super::web_client::WebClient;
 use super::well_known::WellKnown;
 use super::{Preset, guard};
 use crate::reader::Item;
@@ -91,6 +92,9 @@ pub(crate) fn expand_sites(
     routes_of(&mut hosts, &preset.host.name).matrix(preset, synapse, auth, uploads);
     routes_of(&mut hosts, &preset.auth_host.name).auth(auth);
     routes_of(&mut hosts, &preset.domain()).domain(preset, synapse);
+    if let Some(client) = &preset.web_client {
+        routes_of(&mut hosts, &client.host).web_client(client, preset);
+    }
 
     let scope = scope(listeners);
     let mut sites: Vec<Site> = Vec::new();
@@ -198,6 +202,11 @@ impl HostRoutes {
         }
     }
 
+    fn web_client(&mut self, client: &WebClient, preset: &Preset) {
+        self.rest.extend(client.routes(preset));
+        self.catch_all.push(client.rest());
+    }
+
     /// Takes the routes that the user gave for this host.
     fn add(&mut self, edge: &Item<'_>, read: ReadSite, preset: Span) {
         if read.site.hosts.len() > 1 || read.site.listeners.is_some() {
@@ -218,10 +227,12 @@ impl HostRoutes {
         };
         if !self.catch_all.is_empty() && rest.iter().any(hides) {
             let span = read.host_spans.first().copied();
-            let message = format!(
-                "`prefix: /` on `{}` takes every request that the auth service should get",
-                self.name
-            );
+            let hidden = match self.catch_all.iter().any(|route| matches!(route.action, Action::Static(_))) {
+                true => "the web client",
+                false => "the auth service",
+            };
+            let message =
+                format!("`prefix: /` on `{}` takes every request that {hidden} should get", self.name);
             let related = [(preset, "the preset".to_owned())];
             edge.context.find(Severity::Warning, span, &read.path, message, &related);
         }

@@ -105,7 +105,7 @@ fn server_document(host: &Authority) -> Map<String, Json> {
 }
 
 /// RFC 7396, one level deep.
-fn laid_over(mut ours: Map<String, Json>, theirs: &Map<String, Json>) -> Map<String, Json> {
+pub(super) fn laid_over(mut ours: Map<String, Json>, theirs: &Map<String, Json>) -> Map<String, Json> {
     for (name, value) in theirs {
         match (ours.get_mut(name), value) {
             (Some(Json::Object(members)), Json::Object(added)) => {

@@ -11,4 +11,5 @@ mod hostile;
 mod mas;
 mod preset;
 mod readme;
+mod web_client;
 mod well_known;

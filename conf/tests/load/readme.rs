@@ -37,7 +37,10 @@ fn the_presets_in_the_readme_of_the_crate_load() {
     assert!(!blocks.is_empty());
     for block in blocks {
         let tls = "tls: {certificates: [{certificate_file: cert.pem, key_file: key.pem}]}";
-        let loaded = Folder::new().load(&format!("edge:\n  {tls}\n{block}"));
+        let folder = Folder::new();
+        folder.write("index.html", "");
+        let block = block.replace("/usr/share/element-web", ".");
+        let loaded = folder.load(&format!("edge:\n  {tls}\n{block}"));
         assert_eq!(loaded.warnings.to_string(), "", "{block}");
     }
 }
