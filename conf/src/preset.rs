@@ -4,6 +4,7 @@
 
 mod expand;
 mod guard;
+mod rtc;
 mod synapse_config;
 mod web_client;
 mod well_known;
@@ -24,6 +25,7 @@ use crate::value::parse_network;
 use crate::{AuthListener, Bind, ForwardedFor, ProxyVersion, Resource, Server, Upstream};
 
 pub(crate) use expand::{expand_listeners, expand_sites};
+use rtc::Rtc;
 pub(crate) use synapse_config::{DEBIAN as DEBIANS_SYNAPSE, UploadLimit};
 use web_client::WebClient;
 use well_known::WellKnown;
@@ -55,6 +57,8 @@ pub(crate) struct Preset {
     pub(crate) upload_limit: Option<UploadLimit>,
     /// Files of a web client.
     pub(crate) web_client: Option<WebClient>,
+    /// MatrixRTC, if there is any.
+    pub(crate) rtc: Option<Rtc>,
     /// Networks that may reach `/_synapse/admin` and `/_synapse/metrics`.
     pub(crate) admin_allow: Vec<IpNet>,
 }
@@ -134,6 +138,10 @@ impl Preset {
         let well_known = section
             .take("well_known")
             .map_or_else(|| Some(Some(WellKnown::default())), |item| WellKnown::read(&item));
+        let rtc = section.take("rtc").map_or(Some(None), |item| match item.as_truth() {
+            Some(false) => Some(None),
+            Some(true) | None => Rtc::read(&item, upstreams).map(Some),
+        });
         let admin_allow =
             section.take("admin_allow").map_or(Some(Vec::new()), |item| item.parse_each(parse_network));
         let web_client = section.take("web_client").map_or(Some(None), |item| {
@@ -141,7 +149,7 @@ impl Preset {
             if item.as_truth() == Some(false) { Some(None) } else { web_client::Given::read(item).map(Some) }
         });
         section.elsewhere("maintenance", MAINTENANCE);
-        section.later(&[("rtc", "MatrixRTC is"), ("workers", "distributing requests to Synapse workers is")]);
+        section.later(&[("workers", "distributing requests to Synapse workers is")]);
         section.finish();
 
         let server_name = server_name?;
@@ -171,6 +179,7 @@ impl Preset {
             federation_port: federation_port?,
             well_known: well_known?,
             upload_limit,
+            rtc: rtc?,
             admin_allow: admin_allow?,
         })
     }

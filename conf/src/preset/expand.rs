@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::{HeaderMap, Method, StatusCode};
 use regex::Regex;
 
+use super::rtc::Rtc;
 use super::web_client::WebClient;
 use super::well_known::WellKnown;
 use super::{Preset, guard};
@@ -162,6 +163,7 @@ impl HostRoutes {
         self.never.extend(guard::of_synapse(preset, synapse));
         self.never.push(guard::of_metrics());
         self.well_known(preset);
+        self.rest.extend(preset.rtc.iter().flat_map(Rtc::routes));
         self.rest.extend(METADATA.map(|path| metadata(path, auth)));
         if let Ok(regex) = Regex::new(LOGIN) {
             let action = Action::Upstream(Arc::clone(auth));

@@ -92,6 +92,9 @@ impl WellKnown {
                 json!({ "issuer": issuer, "account": account }),
             );
         }
+        if let Some(rtc) = &preset.rtc {
+            document.insert("org.matrix.msc4143.rtc_foci".to_owned(), rtc.foci(&preset.host));
+        }
         document
     }
 }

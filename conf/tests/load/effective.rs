@@ -14,12 +14,15 @@ fn round_trip(folder: &Folder, text: &str) -> String {
 
 #[test]
 fn the_preset() {
-    let text = "
+    let text = r#"
 data_dir: /srv/gatehouse
 edge:
-  matrix: {server_name: example.com, admin_allow: [10.0.0.0/8]}
+  matrix:
+    server_name: example.com
+    admin_allow: [10.0.0.0/8]
+    rtc: {livekit: "unix:/run/livekit.sock", token_service: "http://localhost:8070"}
   tls: {certificates: [{certificate_file: cert.pem, key_file: key.pem}]}
-";
+"#;
     let folder = Folder::new();
     let shown = round_trip(&folder, text);
     assert!(!shown.contains("matrix:\n    server_name"), "{shown}");

@@ -363,3 +363,20 @@ fn uploads_may_be_as_large_as_synapse_takes_them() {
     check("", &[("hs.yaml", "max_upload_size: large\n")], "hs.yaml", "50M", 1);
     check("", &[("hs.yaml", "a: [\n")], "hs.yaml", "50M", 1);
 }
+
+#[test]
+fn calls_go_to_livekit_and_its_token_service() {
+    let loaded = load(
+        "    server_name: example.com\n    rtc: {livekit: \"http://localhost:7880\", token_service: jwt}\n",
+        "  upstreams: {jwt: {servers: [\"localhost:8070\"]}}\n",
+    );
+    assert_eq!(loaded.warnings.to_string(), "");
+    let host = routes(site(&loaded, "matrix.example.com"));
+    for expected in
+        ["/livekit/sfu/ → livekit without /livekit/sfu", "/livekit/jwt/ → jwt without /livekit/jwt"]
+    {
+        assert!(host.contains(&expected.to_owned()), "{host:#?}");
+    }
+    let domain = routes(site(&loaded, "example.com"));
+    assert!(!domain.iter().any(|route| route.starts_with("/livekit")), "{domain:#?}");
+}

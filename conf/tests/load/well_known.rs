@@ -175,3 +175,12 @@ fn without_it_the_bare_domain_serves_federation() {
         assert!(!serves("/_matrix/"));
     }
 }
+
+#[test]
+fn calls_are_announced_unless_the_user_does() {
+    let rtc = "    host: \"m.example.com:8443\"\n    rtc: {livekit: \"http://localhost:7880\", token_service: \"http://localhost:8070\"}\n";
+    let ours = json!([{"type": "livekit", "livekit_service_url": "https://m.example.com:8443/livekit/jwt"}]);
+    assert_eq!(document(&load(rtc), "example.com", "client")["org.matrix.msc4143.rtc_foci"], ours);
+    let named = format!("{rtc}    well_known: {{client: {{org.matrix.msc4143.rtc_foci: [1]}}}}\n");
+    assert_eq!(document(&load(&named), "example.com", "client")["org.matrix.msc4143.rtc_foci"], json!([1]));
+}
