@@ -151,11 +151,12 @@ impl Fault {
             | Self::MethodNotAllowed
             | Self::TransferCoding
             | Self::Expectation
-            | Self::TargetTooLong
-            | Self::HeadTooLarge
             | Self::ClientSlow
             | Self::ClientGone => true,
-            Self::NoSite
+            // Well-formed as far as anybody looked: the request that follows is as long, and told so.
+            Self::TargetTooLong
+            | Self::HeadTooLarge
+            | Self::NoSite
             | Self::NoRoute
             | Self::NotAllowed
             | Self::Denied(_)
@@ -335,6 +336,8 @@ mod tests {
             answer(fault, Asked { method: &Method::OPTIONS, target: b"/_matrix/x" }).unwrap().status.as_u16()
         };
         for fault in [
+            Fault::TargetTooLong,
+            Fault::HeadTooLarge,
             Fault::NoSite,
             Fault::NoRoute,
             Fault::NotAllowed,
@@ -352,7 +355,7 @@ mod tests {
         }
         assert_eq!(status(Fault::Malformed("Host")), 400);
         assert_eq!(status(Fault::AmbiguousPath), 400);
-        assert_eq!(status(Fault::HeadTooLarge), 431);
+        assert_eq!(status(Fault::TransferCoding), 501);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use http::{Method, StatusCode};
 
-use crate::error::{self, Asked, Fault};
+use crate::error::{self, Asked, Fault, FaultAnswer};
 use crate::gate::head;
 
 /// A request that was refused, as far as it is known.
@@ -37,14 +37,18 @@ impl Refusal {
 
     /// The status that its client gets.
     pub(crate) fn status(&self) -> StatusCode {
-        self.fault.status().unwrap_or(StatusCode::BAD_REQUEST)
+        self.told().map_or(StatusCode::BAD_REQUEST, |answer| answer.status)
+    }
+
+    fn told(&self) -> Option<FaultAnswer> {
+        // The fault decides whether a preflight is told: of one that is too long, not of one that is no request.
+        let method = if self.method == "OPTIONS" { Method::OPTIONS } else { Method::GET };
+        error::answer(self.fault, Asked { method: &method, target: self.target.as_bytes() })
     }
 
     /// A whole answer, after which the connection ends.
     pub(super) fn answer(&self) -> Vec<u8> {
-        // Never a preflight, whatever it says it is: nobody knows what it asks for.
-        let asked = Asked { method: &Method::GET, target: self.target.as_bytes() };
-        let Some(answer) = error::answer(self.fault, asked) else { return Vec::new() };
+        let Some(answer) = self.told() else { return Vec::new() };
         let reason = answer.status.canonical_reason().unwrap_or("Error");
         let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", answer.status.as_u16()).into_bytes();
         for (name, value) in &answer.headers {
@@ -53,9 +57,10 @@ impl Refusal {
             bytes.extend_from_slice(value.as_bytes());
             bytes.extend_from_slice(b"\r\n");
         }
-        bytes.extend_from_slice(
-            format!("content-length: {}\r\nconnection: close\r\n\r\n", answer.body.len()).as_bytes(),
-        );
+        if answer.status != StatusCode::NO_CONTENT {
+            bytes.extend_from_slice(format!("content-length: {}\r\n", answer.body.len()).as_bytes());
+        }
+        bytes.extend_from_slice(b"connection: close\r\n\r\n");
         if self.method != "HEAD" {
             bytes.extend_from_slice(answer.body.as_bytes());
         }

@@ -231,7 +231,9 @@ async fn a_preflight_is_answered_whatever_becomes_of_its_request() {
         assert!(answer.text().contains(text), "{}", answer.text());
         is_a_good_preflight(&edge.ask(&preflight("/_matrix/client/v3/account/whoami")).await);
         assert_eq!(edge.ask(&preflight("/other")).await.status, status, "no business of Matrix's");
-        for target in ["/_synapse/admin/v1", "/_synapse/mas/x", "/_matrix/busy", "/_synapse/nothing"] {
+        // Longer than `limits.max_header_size`.
+        let long = format!("/_matrix/{}", "x".repeat(40_000));
+        for target in ["/_synapse/admin/v1", "/_synapse/mas/x", "/_matrix/busy", "/_synapse/nothing", &long] {
             is_a_good_preflight(&edge.ask(&preflight(target)).await);
         }
     }
