@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use accept::{ClientAddress, Remote};
 use conf::ForwardedFor;
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -104,6 +104,18 @@ pub(crate) fn to_upstream(fields: &mut impl Fields, origin: &Origin<'_>) {
     }
     if let Ok(value) = HeaderValue::from_str(&forwarded(origin.client, host, proto)) {
         fields.set("Forwarded", value);
+    }
+}
+
+/// One `Cookie` of the pieces that HTTP/2 may send it in (RFC 9113 §8.2.3): a server behind us may read the first only.
+pub(crate) fn join_cookies(fields: &mut impl Fields) {
+    let mut pieces = fields.map().get_all(COOKIE).iter();
+    if pieces.next().is_none() || pieces.next().is_none() {
+        return;
+    }
+    let pieces: Vec<_> = fields.map().get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        fields.set("Cookie", joined);
     }
 }
 
@@ -330,6 +342,19 @@ mod tests {
             text(&map),
             "content-length: 2\nforwarded: for=unknown;host=a;proto=https\nx-forwarded-host: a\nx-forwarded-proto: https"
         );
+    }
+
+    #[test]
+    fn cookies_are_joined() {
+        for (sent, received) in [
+            ("Cookie: a=b\nX: y\nCookie: c=d; e=f\nCookie: g=h", "cookie: a=b; c=d; e=f; g=h\nx: y"),
+            ("Cookie: a=b", "cookie: a=b"),
+            ("X: y", "x: y"),
+        ] {
+            let mut map = fields(sent);
+            join_cookies(&mut map);
+            assert_eq!(text(&map), received);
+        }
     }
 
     #[test]

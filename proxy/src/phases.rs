@@ -368,9 +368,11 @@ impl ProxyHttp for Phases {
             forwarded_for: forwarded_for.unwrap_or_default(),
         };
         headers::to_upstream(request, &origin);
-        if session.req_header().version == Version::HTTP_10 {
+        match session.req_header().version {
             // To be ignored (RFC 9110 §10.1.1); the upstream would take it from us, who speak HTTP/1.1.
-            request.remove_header(&EXPECT);
+            Version::HTTP_10 => drop(request.remove_header(&EXPECT)),
+            Version::HTTP_2 => headers::join_cookies(request),
+            _ => {}
         }
         Ok(())
     }

@@ -208,3 +208,44 @@ async fn large_answers_are_whole() {
     assert_eq!((answer.body.len(), answer.is_cut), (1 << 22, false));
     assert!(answer.body.chunks(16).all(|chunk| chunk == b"0123456789abcdef"));
 }
+
+#[tokio::test]
+async fn a_websocket_client_may_be_early() {
+    let switching = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+    let upstream = Upstream::start(move |_| crate::harness::Reply {
+        delay: Duration::from_millis(200),
+        ..reply(switching)
+    })
+    .await;
+    let edge = Running::start(to(&upstream)).await;
+    let mut client = edge.connect().await;
+    client
+        .send(
+            "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET / not HTTP",
+        )
+        .await;
+    assert_eq!(client.answer().await.status, 101);
+    let mut echoed = [0; 14];
+    tokio::io::AsyncReadExt::read_exact(&mut client.stream, &mut echoed).await.unwrap();
+    assert_eq!(&echoed, b"GET / not HTTP");
+    assert_eq!(upstream.received().len(), 1);
+}
+
+#[tokio::test]
+async fn a_websocket_that_is_refused_was_an_ordinary_request() {
+    let upstream = Upstream::start(|_| ok("no")).await;
+    let edge = Running::start(to(&upstream)).await;
+    let mut client = edge.connect().await;
+    for _ in 0..2 {
+        client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert_eq!(
+            (answer.status, answer.text(), answer.field("connection")),
+            (200, "no", Some("keep-alive"))
+        );
+    }
+    // What looks like a tunnel to a client of ours is none to us.
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nGET /a b\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
+    assert_eq!(client.answer().await.status, 400);
+}

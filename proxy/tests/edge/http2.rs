@@ -333,3 +333,51 @@ async fn preflights_are_answered_without_an_upstream() {
         assert_eq!(text.is_empty(), status == 204 || method == Method::HEAD, "{method} {target}");
     }
 }
+
+/// The library cannot send them: a client over HTTP/2 waits for its answer, or for its own patience with `Expect`.
+#[tokio::test]
+async fn interim_answers_stop_here() {
+    let upstream = Upstream::start(|_| {
+        reply(
+            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+        )
+    })
+    .await;
+    let (config, certificate) = with_tls(to(&upstream));
+    let edge = Running::start(config).await;
+    let mut client = h2(&edge, &certificate).await;
+    assert_eq!(get(&mut client, "/").await, (StatusCode::OK, "hi".into()));
+    let mut upload = request(Method::PUT, "/");
+    upload.headers_mut().insert("expect", "100-continue".parse().unwrap());
+    upload.headers_mut().insert("content-length", 4.into());
+    let (response, mut stream) = client.send_request(upload, false).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    stream.send_data(Bytes::from_static(b"body"), true).unwrap();
+    assert_eq!(body(response.await.unwrap()).await, (StatusCode::OK, "hi".into()));
+    assert_eq!(upstream.last().body, b"body");
+}
+
+#[tokio::test]
+async fn trailers_stop_here_both_ways() {
+    let upstream = Upstream::start(|_| {
+        reply("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\nX-Sum: 1\r\n\r\n")
+    })
+    .await;
+    let (config, certificate) = with_tls(to(&upstream));
+    let edge = Running::start(config).await;
+    let mut client = h2(&edge, &certificate).await;
+    let (response, mut stream) = client.send_request(request(Method::POST, "/"), false).unwrap();
+    stream.send_data(Bytes::from_static(b"yo"), false).unwrap();
+    let mut trailers = http::HeaderMap::new();
+    trailers.insert("x-forwarded-for", "6.6.6.6".parse().unwrap());
+    stream.send_trailers(trailers).unwrap();
+    let mut answer = response.await.unwrap().into_body();
+    let mut text = Vec::new();
+    while let Some(chunk) = answer.data().await {
+        text.extend(chunk.unwrap());
+    }
+    assert_eq!(text, b"hi");
+    assert_eq!(answer.trailers().await.unwrap(), None);
+    assert_eq!(upstream.last().body, b"2\r\nyo\r\n0\r\n\r\n");
+    assert_eq!(get(&mut client, "/").await.0, StatusCode::OK);
+}

@@ -12,6 +12,7 @@ mod forward;
 mod gate;
 mod harness;
 mod http2;
+mod http2_gate;
 mod interim;
 mod lifecycle;
 mod limits;
