@@ -10,6 +10,8 @@ const FUZZED: &[(&str, &str, &str)] = &[
     ("proxy/accept/src/proxy_protocol.rs", "parse", "proxy_protocol"),
     ("proxy/accept/src/forwarded.rs", "client_address", "forwarded"),
     ("proxy/src/path.rs", "readings", "path"),
+    ("proxy/src/gate/head.rs", "read", "head"),
+    ("proxy/src/gate/body.rs", "take", "body"),
     ("proxy/src/files/path.rs", "relative", "file_path"),
     ("proxy/src/files/encoding.rs", "acceptable", "accept_encoding"),
     ("proxy/src/files/range.rs", "select", "range"),
@@ -84,6 +86,23 @@ fn crates_depend_on_each_other_in_one_direction() {
             manifest.contains("[lints]\nworkspace = true"),
             "{folder} does not take the workspace's lints"
         );
+    }
+}
+
+/// The gate is no option: what leaves it out is for measuring its cost, and only `tests/bench` asks for it.
+#[test]
+fn nothing_is_built_without_the_gate() {
+    let feature = concat!("measure-", "without-gate");
+    for file in ["Cargo.toml", "proxy/Cargo.toml", "tests/fuzz/Cargo.toml"] {
+        let manifest = read(file);
+        let rules: Vec<_> = manifest.lines().filter(|line| line.contains(feature)).collect();
+        let allowed: &[&str] = if file == "Cargo.toml" { &[] } else { &["measure-without-gate = []"] };
+        assert_eq!(rules, allowed, "{file}");
+        assert!(!manifest.lines().any(|line| line.starts_with("default = ")), "{file} has default features");
+    }
+    for file in ["tests/run", ".ci/run", ".cargo/config.toml"] {
+        let text = read(file);
+        assert!(!text.contains(feature) && !text.contains("all-features"), "{file} builds without the gate");
     }
 }
 

@@ -64,6 +64,11 @@ impl Edge {
     /// # Errors
     /// [`EdgeError::Bind`] for the first listener that cannot be bound.
     pub async fn bind(config: Arc<conf::Edge>) -> Result<Self, EdgeError> {
+        if cfg!(feature = "measure-without-gate") {
+            tracing::error!(
+                "built with measure-without-gate: malformed requests are not refused; for measuring only"
+            );
+        }
         let mut bound = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate() {
             for socket in &listener.binds {

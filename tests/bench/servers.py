@@ -74,7 +74,7 @@ class Server:
 class Stage:
     """A temporary folder with everything the servers need, and the servers."""
 
-    def __init__(self, folder, gatehouse, workers):
+    def __init__(self, folder, gatehouse, workers, ungated=None):
         self.folder = folder
         self.values = {
             "folder": folder,
@@ -83,16 +83,21 @@ class Stage:
             "secret": secrets.token_hex(24),
             "user_line": f"user {pwd.getpwuid(os.geteuid()).pw_name};" if os.geteuid() == 0 else "",
             **free_ports("upstream", "nginx_http", "nginx_https", "gatehouse_http", "gatehouse_https", "auth"),
+            "data": folder / "data",
         }
         self.asset = self._make_files()
-        for name in ("data", "auth"):
+        for name in ("data", "data-without-gate", "auth"):
             (folder / name).mkdir(mode=0o700)
         self.gatehouse_program = gatehouse
         self.upstream = self._nginx("upstream", "upstream.conf", ["upstream"])
         self.nginx = self._nginx("nginx", "nginx.conf", ["nginx_http", "nginx_https"])
-        self.gatehouse = self._server(
-            "gatehouse", [gatehouse, "run", "-c", self._render("gatehouse.yaml")], ["gatehouse_http", "gatehouse_https"]
-        )
+        gatehouse_ports = ["gatehouse_http", "gatehouse_https"]
+        self.gatehouse = self._server("gatehouse", [gatehouse, "run", "-c", self._render("gatehouse.yaml")], gatehouse_ports)
+        if ungated:
+            others = {"data": folder / "data-without-gate", **free_ports(*gatehouse_ports)}
+            command = [ungated, "run", "-c", self._render("gatehouse.yaml", "without-gate.yaml", others)]
+            ports = [others[port] for port in gatehouse_ports]
+            self.ungated = Server("without-gate", command, folder, ports, *ports)
         self.auth_config = self._render("auth.yaml")
         auth_program = gatehouse.with_name("gatehouse-auth")
         self.auth = self._server("auth", [auth_program, "-c", self.auth_config], ["auth"])
@@ -115,9 +120,9 @@ class Stage:
         numbers = [self.values[port] for port in ports]
         return Server(name, command, self.folder, numbers, *numbers)
 
-    def _render(self, name):
-        path = self.folder / name
-        path.write_text(Template((HERE / name).read_text()).substitute(self.values))
+    def _render(self, name, target=None, values={}):
+        path = self.folder / (target or name)
+        path.write_text(Template((HERE / name).read_text()).substitute(self.values | values))
         path.chmod(0o600)
         return path
 
@@ -147,6 +152,13 @@ def check_answer(server, scenario, body):
     wanted = scenario.headers.get("Accept-Encoding")
     if answer.status != 200 or received != body or answer.getheader("Content-Encoding") != wanted:
         raise Broken(f"{server.name}, {scenario.name}: {answer.status}, {len(received)} bytes, {answer.getheaders()}")
+
+
+def refuses_spaces(server):
+    """Whether a target with a space is refused by the server itself: no upstream answers 400 to it."""
+    with socket.create_connection(("127.0.0.1", server.http), timeout=20) as connection:
+        connection.sendall(b"GET /_matrix/a b HTTP/1.1\r\nHost: matrix.example.com\r\n\r\n")
+        return connection.recv(4096).startswith(b"HTTP/1.1 400 ")
 
 
 def connect(server, tls, host):
