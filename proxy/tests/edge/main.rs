@@ -20,4 +20,5 @@ mod log;
 mod receivers;
 mod replies;
 mod rewrite;
+mod tunnels;
 mod upstreams;
