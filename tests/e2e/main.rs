@@ -18,5 +18,6 @@ mod harness;
 mod homeserver;
 mod lifecycle;
 mod maintenance;
+mod preset;
 mod proxy_protocol;
 mod web_client;
