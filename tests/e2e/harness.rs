@@ -21,7 +21,7 @@ pub(crate) use certificate::Certificates;
 pub(crate) use client::{Answer, Client, Curl};
 pub(crate) use gatehouse::{Gatehouse, add_user, gatehouse_command};
 pub(crate) use process::{Process, run_to_end};
-pub(crate) use synapse::{FakeSynapse, homeserver};
+pub(crate) use synapse::{FakeSynapse, homeserver, venv};
 pub(crate) use upstream::{Recorded, Reply, Upstream};
 
 /// Long enough for a loaded machine with two cores; nothing waits this long when it works.

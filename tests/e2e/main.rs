@@ -9,6 +9,7 @@
 
 mod assets;
 mod bodies;
+mod calls;
 mod command_line;
 mod deployments;
 mod downloads;

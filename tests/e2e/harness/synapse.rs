@@ -133,7 +133,7 @@ rate_limiting:
 }
 
 /// The virtual environment that `tests/run` makes.
-fn venv() -> PathBuf {
+pub(crate) fn venv() -> PathBuf {
     let venv = std::env::var_os("GATEHOUSE_TEST_VENV")
         .map_or_else(|| target_folder().join("tests/venv"), PathBuf::from);
     assert!(
