@@ -302,7 +302,7 @@ impl ProxyHttp for Phases {
             }
             Err(fault) => {
                 context.fault = Some(fault);
-                if matches!(fault, Fault::Malformed(_)) {
+                if matches!(fault, Fault::Malformed(_) | Fault::AmbiguousPath) {
                     // Nothing is believed of a client that speaks HTTP like this.
                     session.set_keepalive(None);
                 }

@@ -130,18 +130,6 @@ async fn chunked_bodies_pass_both_ways() {
 }
 
 #[tokio::test]
-async fn expect_continue_reaches_the_upstream_and_back() {
-    let upstream = Upstream::start(|_| ok("done")).await;
-    let edge = Running::start(to(&upstream)).await;
-    let mut client = edge.connect().await;
-    client.send("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n").await;
-    assert_eq!(client.answer().await.status, 100);
-    client.send("body").await;
-    assert_eq!(client.answer().await.text(), "done");
-    assert_eq!(upstream.last().body, b"body");
-}
-
-#[tokio::test]
 async fn connections_are_kept_on_both_sides() {
     let upstream = Upstream::start(|_| ok("hi")).await;
     let edge = Running::start(to(&upstream)).await;

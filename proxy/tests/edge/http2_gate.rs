@@ -226,6 +226,9 @@ async fn pseudo_fields_say_what_a_request_line_says() {
     refused(methods.map(|fields| (fields, None)).into(), &[End::Status(0)]).await;
 }
 
+/// What is sent, and head and body as the upstream gets them.
+type Passed<'a> = (Vec<Field<'a>>, Option<&'a [u8]>, String, &'a [u8]);
+
 #[tokio::test]
 async fn what_passes_is_written_anew() {
     let upstream = Upstream::start(|_| ok("")).await;
@@ -238,7 +241,7 @@ async fn what_passes_is_written_anew() {
         )
     };
     let host = "host: a.example\r\n";
-    let cases: Vec<(Vec<Field<'_>>, Option<&[u8]>, String, &[u8])> = vec![
+    let cases: Vec<Passed<'_>> = vec![
         (HEAD.to_vec(), None, head("GET /x HTTP/1.1", host), b""),
         (but((b"host", b"a.example")), None, head("GET /x HTTP/1.1", host), b""),
         (vec![METHOD, SCHEME, PATH, (b"host", b"a.example")], None, head("GET /x HTTP/1.1", host), b""),
