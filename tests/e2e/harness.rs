@@ -6,9 +6,13 @@
 mod auth;
 mod certificate;
 mod client;
+mod fake_synapse;
+mod federation;
 mod gatehouse;
+mod homeserver;
 mod process;
 mod proxy_header;
+mod relay;
 mod synapse;
 mod upstream;
 
@@ -16,12 +20,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub(crate) use auth::{SHARED_SECRET, auth_yaml};
-pub(crate) use certificate::Certificates;
+pub(crate) use auth::{SHARED_SECRET, auth_yaml, auth_yaml_for};
+pub(crate) use certificate::{Authority, Certificates};
 pub(crate) use client::{Answer, Client, Curl};
+pub(crate) use fake_synapse::FakeSynapse;
+pub(crate) use federation::{Federation, Peer, federation};
 pub(crate) use gatehouse::{Gatehouse, add_user, gatehouse_command};
+pub(crate) use homeserver::{Homeserver, homeserver};
 pub(crate) use process::{Process, run_to_end};
-pub(crate) use synapse::{FakeSynapse, homeserver, venv};
+pub(crate) use synapse::venv;
 pub(crate) use upstream::{Recorded, Reply, Upstream};
 
 /// Long enough for a loaded machine with two cores; nothing waits this long when it works.

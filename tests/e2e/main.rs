@@ -14,6 +14,7 @@ mod command_line;
 mod deployments;
 mod downloads;
 mod faults;
+mod federation;
 mod forwarding;
 mod harness;
 mod homeserver;

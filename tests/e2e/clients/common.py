@@ -11,31 +11,33 @@ import sys
 from nio import AsyncClient, AsyncClientConfig
 
 ARGUMENTS = json.loads(sys.argv[1])
-BASE = ARGUMENTS["base"]
+# Of each server its `name`, the `base` of its URLs, and the command `gatehouse user`.
+SERVERS = ARGUMENTS["servers"]
 PASSWORD = "correct horse battery staple"
 
 
-def gatehouse_user(*words, password=None):
+def gatehouse_user(*words, password=None, at=SERVERS[0]):
     """Runs `gatehouse user ...` while the service runs."""
     done = subprocess.run(
-        [*ARGUMENTS["gatehouse"], *words], input=f"{password}\n" if password else "", capture_output=True, text=True
+        [*at["gatehouse"], *words], input=f"{password}\n" if password else "", capture_output=True, text=True
     )
     assert done.returncode == 0, f"{words}: {done.stderr}"
     return done.stdout
 
 
-def add_user(name, *more):
-    gatehouse_user("add", name, "--password-stdin", *more, password=PASSWORD)
+def add_user(name, *more, at=SERVERS[0]):
+    gatehouse_user("add", name, "--password-stdin", *more, password=PASSWORD, at=at)
 
 
-def client(user=""):
+def client(user="", at=SERVERS[0], **more):
     # nio answers a 429 by waiting and asking again; a limit that is hit in a test is to be seen.
-    return AsyncClient(BASE, user, config=AsyncClientConfig(max_limit_exceeded=0, max_timeouts=0))
+    config = AsyncClientConfig(max_limit_exceeded=0, max_timeouts=0, encryption_enabled="store_path" in more)
+    return AsyncClient(at["base"], user, config=config, proxy=ARGUMENTS.get("proxy"), **more)
 
 
-async def log_in(user, device=""):
-    """A client that has just logged in."""
-    new = client(user)
+async def log_in(user, device="", at=SERVERS[0], **more):
+    """A client that has just logged in; one that can encrypt if it is given a `store_path`."""
+    new = client(user, at, **more)
     answer = await new.login(PASSWORD, device_name=device)
     assert getattr(answer, "access_token", None), answer
     return new

@@ -7,11 +7,16 @@ pub(crate) const SHARED_SECRET: &str = "a-secret-that-only-tests-share";
 
 /// `database`, `matrix`, and limits and hashing that do not slow tests down, with the data in `folder`.
 pub(crate) fn auth_yaml(folder: &Path, synapse: &str) -> String {
+    auth_yaml_for("localhost", folder, synapse)
+}
+
+/// The same for a server with a name.
+pub(crate) fn auth_yaml_for(server_name: &str, folder: &Path, synapse: &str) -> String {
     format!(
         "\
 data_dir: {folder:?}
 database: {{uri: \"sqlite://{folder}/auth.db\"}}
-matrix: {{homeserver: localhost, endpoint: \"{synapse}\", secret: \"{SHARED_SECRET}\"}}
+matrix: {{homeserver: \"{server_name}\", endpoint: \"{synapse}\", secret: \"{SHARED_SECRET}\"}}
 passwords:
   enabled: true
   schemes: [{{version: 1, algorithm: argon2id, memory_kib: 1024, iterations: 1, parallelism: 1}}]

@@ -18,29 +18,45 @@ pub(crate) struct Certificates {
     pub(crate) client: Arc<ClientConfig>,
 }
 
-impl Certificates {
-    /// An authority and one certificate for `names`, written into `folder`.
-    pub(crate) fn new(folder: &Folder, names: &[&str]) -> Self {
-        let mut ca = CertificateParams::default();
+/// Who issues certificates. Two of them have one name, so programs that trust both may take one for the other.
+pub(crate) struct Authority {
+    certificate: rcgen::Certificate,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut parameters = CertificateParams::default();
         // Without names of their own, OpenSSL takes the certificate for its own issuer.
-        ca.distinguished_name.push(DnType::CommonName, "Gatehouse test authority");
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let ca_key = KeyPair::generate().unwrap();
-        let ca_certificate = ca.self_signed(&ca_key).unwrap();
-        let issuer = Issuer::new(ca, ca_key);
+        parameters.distinguished_name.push(DnType::CommonName, "Gatehouse test authority");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        Self { certificate, issuer: Issuer::new(parameters, key) }
+    }
+
+    /// One certificate for `names`, written into `folder` together with the authority's own.
+    pub(crate) fn issue(&self, folder: &Folder, names: &[&str]) -> Certificates {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let key = KeyPair::generate().unwrap();
         let mut leaf = CertificateParams::new(names).unwrap();
         leaf.distinguished_name.push(DnType::CommonName, "Gatehouse test");
         leaf.use_authority_key_identifier_extension = true;
-        let leaf = leaf.signed_by(&key, &issuer).unwrap();
-        Self {
-            ca: folder.write("ca.pem", ca_certificate.pem()),
+        let leaf = leaf.signed_by(&key, &self.issuer).unwrap();
+        Certificates {
+            ca: folder.write("ca.pem", self.certificate.pem()),
             certificate: folder.write("certificate.pem", leaf.pem()),
             key: folder.write_private("key.pem", key.serialize_pem()),
-            client: Arc::new(client_config(ca_certificate.der())),
+            client: Arc::new(client_config(self.certificate.der())),
         }
+    }
+}
+
+impl Certificates {
+    /// An authority and one certificate for `names`, written into `folder`.
+    pub(crate) fn new(folder: &Folder, names: &[&str]) -> Self {
+        Authority::new().issue(folder, names)
     }
 
     /// `edge.tls` as YAML, to be put under `edge:`.

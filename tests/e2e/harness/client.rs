@@ -286,7 +286,7 @@ impl Client {
     }
 }
 
-fn connect(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
+pub(super) fn connect(source: Ipv4Addr, address: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     if address.is_ipv4() {
         socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into()).unwrap();

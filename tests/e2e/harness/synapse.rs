@@ -1,135 +1,55 @@
-//! The homeserver behind the auth service: a real Synapse shared by all tests of a run, and a stand-in for tests that need to
-//! decide what it answers.
+//! A real Synapse that delegates to the auth service. It listens on loopback or a Unix socket only: the edge is the way to it.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use super::homeserver::tied;
+use super::{Folder, Process, SHARED_SECRET, target_folder};
 
-use super::{
-    Certificates, Client, Folder, Gatehouse, PATIENCE, Process, Recorded, Reply, SHARED_SECRET, Upstream,
-    auth_yaml, free_port, program, run_to_end, target_folder, wait_until_listening,
-};
-
-/// A running deployment in one process: edge, auth service, and a real Synapse that delegates to it.
-pub(crate) struct Homeserver {
-    pub(crate) gatehouse: Mutex<Gatehouse>,
-    pub(crate) certificates: Certificates,
-    pub(crate) configuration: PathBuf,
-    /// Where clients reach it: `https://localhost:port`.
-    pub(crate) base: String,
-    pub(crate) edge: std::net::SocketAddr,
-    _synapse: Process,
-    _folder: Folder,
+/// Where Synapse listens.
+#[derive(Clone)]
+pub(crate) enum Listen {
+    /// A port of 127.0.0.1.
+    Port(u16),
+    /// A Unix socket.
+    Socket(PathBuf),
 }
 
-/// The deployment that all tests share, started by the first one that asks.
-pub(crate) fn homeserver() -> &'static Homeserver {
-    static SHARED: OnceLock<Homeserver> = OnceLock::new();
-    SHARED.get_or_init(|| {
-        // Its processes are told to end with the thread that started them (see `tied`): a thread that outlives every test.
-        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
-        std::thread::spawn(move || {
-            sender.send(Homeserver::start()).unwrap();
-            loop {
-                std::thread::park();
-            }
-        });
-        receiver.recv().expect("the shared homeserver did not start, see above")
-    })
-}
-
-/// A command whose process ends with us, however we end: a static is never dropped.
-fn tied(program_path: &Path) -> Command {
-    let mut command = Command::new(program("setpriv"));
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program_path);
-    command
-}
-
-impl Homeserver {
-    fn start() -> Self {
-        let folder = Folder::shared();
-        let certificates = Certificates::new(&folder, &["localhost"]);
-        let (synapse_port, auth_port) = (free_port(), free_port());
-        let yaml = format!(
-            "{auth}\
-edge:
-  matrix:
-    server_name: localhost
-    host: localhost
-    synapse: http://127.0.0.1:{synapse_port}
-    auth: bundled
-    federation_port: false
-  listeners:
-    - {{name: https, tls: true, binds: [{{address: \"127.0.0.1:0\"}}]}}
-  limits: {{max_body_size: 100M}}
-  {tls}
-http:
-  listeners:
-    - name: web
-      resources: [{{name: discovery}}, {{name: oauth}}, {{name: compat}}, {{name: assets}}]
-      binds: [{{socket: \"{folder}/auth.sock\"}}]
-      proxy_protocol: true
-    - name: internal
-      resources: [{{name: discovery}}, {{name: oauth}}, {{name: health}}]
-      binds: [{{address: \"127.0.0.1:{auth_port}\"}}]
-rate_limiting:
-  login:
-    per_ip: {{burst: 1000, per_second: 100}}
-    per_account: {{burst: 1000, per_second: 100}}
-",
-            auth = auth_yaml(folder.path(), &format!("http://127.0.0.1:{synapse_port}/")),
-            tls = certificates.yaml(),
-            folder = folder.path().display(),
-        );
-        let configuration = folder.write("gatehouse.yaml", &yaml);
-        let mut command = tied(Path::new(env!("CARGO_BIN_EXE_gatehouse")));
-        command.arg("run").arg("-c").arg(&configuration).env_remove("GATEHOUSE_LOG");
-        let process = Process::start("gatehouse (shared)", &mut command);
-        let mut gatehouse = Gatehouse { process, configuration: configuration.clone() };
-        let edge = gatehouse.tcp("https");
-        let base = format!("https://localhost:{}", edge.port());
-        let synapse = start_synapse(&folder, synapse_port, auth_port, &base);
-        Self {
-            gatehouse: Mutex::new(gatehouse),
-            certificates,
-            configuration,
-            base,
-            edge,
-            _synapse: synapse,
-            _folder: folder,
+impl Listen {
+    /// As `edge.matrix.synapse` has it.
+    pub(crate) fn upstream(&self) -> String {
+        match self {
+            Self::Port(port) => format!("http://127.0.0.1:{port}"),
+            Self::Socket(path) => format!("unix:{}", path.display()),
         }
     }
 
-    /// A TLS connection to the edge.
-    pub(crate) fn client(&self) -> Client {
-        Client::tls(&self.certificates, "localhost", self.edge)
+    /// As `matrix.endpoint` has it.
+    pub(crate) fn endpoint(&self) -> String {
+        match self {
+            Self::Port(port) => format!("http://127.0.0.1:{port}/"),
+            Self::Socket(path) => format!("unix://{}", path.display()),
+        }
     }
 
-    /// Runs a script of `clients/` with matrix-nio; it fails by an exception.
-    pub(crate) fn run_client(&self, script: &str, arguments: &Value) {
-        let mut arguments = arguments.clone();
-        arguments["base"] = self.base.clone().into();
-        arguments["gatehouse"] = json!([env!("CARGO_BIN_EXE_gatehouse"), "user", "-c", self.configuration]);
-        let mut command = Command::new(venv().join("bin/python"));
-        command
-            .arg("-B")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/e2e/clients").join(script))
-            .arg(arguments.to_string())
-            .env("SSL_CERT_FILE", &self.certificates.ca);
-        let output = run_to_end(&mut command, "");
-        // Taken before a failure is reported, so that one test's failure is not everybody's.
-        let log = self.gatehouse.lock().unwrap().process.log();
-        assert!(
-            output.status.success(),
-            "{script}:\n{}{}\n---- gatehouse ----\n{log}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr),
-        );
+    fn yaml(&self) -> String {
+        match self {
+            Self::Port(port) => format!("port: {port}, bind_addresses: [127.0.0.1], x_forwarded: true"),
+            Self::Socket(path) => format!("path: {path:?}"),
+        }
     }
+}
+
+/// What the configuration of one Synapse needs to know.
+pub(crate) struct SynapseSettings {
+    pub(crate) server_name: String,
+    /// Where clients reach it: `https://localhost:port`.
+    pub(crate) base: String,
+    pub(crate) listen: Listen,
+    /// Loopback port where it asks about tokens.
+    pub(crate) auth_port: u16,
+    /// More lines of `homeserver.yaml`.
+    pub(crate) more: String,
 }
 
 /// The virtual environment that `tests/run` makes.
@@ -144,18 +64,35 @@ pub(crate) fn venv() -> PathBuf {
     venv
 }
 
-fn start_synapse(folder: &Folder, port: u16, auth_port: u16, base: &str) -> Process {
+/// Starts it in `folder` and waits until it serves.
+pub(crate) fn start_synapse(folder: &Folder, settings: &SynapseSettings) -> Process {
     let home = folder.join("synapse");
     std::fs::create_dir(&home).unwrap();
+    folder.write_private("synapse/signing.key", signing_key(&settings.server_name));
+    folder.write(
+        "synapse/log.yaml",
+        "version: 1\ndisable_existing_loggers: false\nformatters: {plain: {format: '%(message)s'}}\n\
+         handlers: {console: {class: logging.StreamHandler, formatter: plain}}\nroot: {level: INFO, handlers: [console]}\n",
+    );
+    let configuration = folder.write("synapse/homeserver.yaml", configuration(&home, settings));
+    let mut command = tied(&venv().join("bin/python"));
+    command.args(["-m", "synapse.app.homeserver", "-c"]).arg(&configuration);
+    command.current_dir(&home).env("MALLOC_ARENA_MAX", "2");
+    let mut process = Process::start("synapse", &mut command);
+    process.wait_for("that it listens", |line| line.contains("Synapse now listening").then_some(()));
+    process
+}
+
+fn configuration(home: &Path, settings: &SynapseSettings) -> String {
     let generous = "{per_second: 100000, burst_count: 100000}";
     let path = |name: &str| format!("{:?}", home.join(name));
-    let yaml = format!(
+    format!(
         "\
-server_name: localhost
+server_name: {server_name:?}
 public_baseurl: {base}/
 report_stats: false
 listeners:
-- {{port: {port}, bind_addresses: [127.0.0.1], type: http, x_forwarded: true, resources: [{{names: [client, federation]}}]}}
+- {{{listen}, type: http, resources: [{{names: [client, federation]}}]}}
 database: {{name: sqlite3, args: {{database: {database}}}}}
 log_config: {log}
 media_store_path: {media}
@@ -171,76 +108,21 @@ rc_joins: {{local: {generous}, remote: {generous}}}
 rc_joins_per_room: {generous}
 rc_invites: {{per_room: {generous}, per_user: {generous}, per_issuer: {generous}}}
 matrix_authentication_service: {{enabled: true, endpoint: \"http://127.0.0.1:{auth_port}/\", secret: \"{SHARED_SECRET}\"}}
-",
+{more}",
+        server_name = settings.server_name,
+        base = settings.base,
+        listen = settings.listen.yaml(),
         database = path("homeserver.db"),
         log = path("log.yaml"),
         media = path("media"),
         key = path("signing.key"),
-    );
-    let configuration = folder.write("synapse/homeserver.yaml", yaml);
-    folder.write(
-        "synapse/log.yaml",
-        "version: 1\nhandlers: {console: {class: logging.StreamHandler}}\nroot: {level: INFO, handlers: [console]}\n",
-    );
-    let python = venv().join("bin/python");
-    let synapse = ["-m", "synapse.app.homeserver", "-c"];
-    let mut keys = Command::new(&python);
-    keys.args(synapse).arg(&configuration).arg("--generate-keys").current_dir(&home);
-    let made = run_to_end(&mut keys, "");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let mut command = tied(&python);
-    command.args(synapse).arg(&configuration).current_dir(&home).env("MALLOC_ARENA_MAX", "2");
-    let process = Process::start("synapse", &mut command);
-    let address = wait_until_listening(port);
-    let deadline = Instant::now() + PATIENCE;
-    while Client::tcp(address).get("localhost", "/health").status != 200 {
-        assert!(Instant::now() < deadline, "Synapse is not healthy:\n{}", process.log());
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    process
+        auth_port = settings.auth_port,
+        more = settings.more,
+    )
 }
 
-/// Answers the auth service as Synapse would, and remembers what it was told.
-pub(crate) struct FakeSynapse {
-    pub(crate) upstream: Upstream,
-}
-
-impl FakeSynapse {
-    pub(crate) fn start() -> Self {
-        let users = Mutex::new(BTreeSet::new());
-        Self { upstream: Upstream::answering(move |request| answer(&users, request)) }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("{}/", self.upstream.url())
-    }
-}
-
-/// Facts of Synapse 1.163's `/_synapse/mas/*`; everything else is `{}`.
-fn answer(users: &Mutex<BTreeSet<String>>, request: &Recorded) -> Reply {
-    let target = request.target();
-    let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-    let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
-    let localpart = body["localpart"].as_str().unwrap_or_default().to_owned();
-    let mut users = users.lock().unwrap();
-    let asked = query.strip_prefix("localpart=").unwrap_or_default();
-    match path.strip_prefix("/_synapse/mas/") {
-        Some("query_user") if !users.contains(asked) => {
-            Reply::Json(404, json!({"errcode": "M_NOT_FOUND", "error": "no such user"}).to_string())
-        }
-        Some("query_user") => Reply::Json(
-            200,
-            json!({
-                "user_id": format!("@{asked}:localhost"), "display_name": null, "avatar_url": null,
-                "is_suspended": false, "is_deactivated": false,
-            })
-            .to_string(),
-        ),
-        Some("provision_user") => {
-            let status = if users.insert(localpart) { 201 } else { 200 };
-            Reply::Json(status, "{}".to_owned())
-        }
-        Some("delete_device") => Reply::Bytes(b"HTTP/1.1 204 No Content\r\n\r\n".to_vec()),
-        _ => Reply::Json(200, "{}".to_owned()),
-    }
+/// A key as Synapse keeps it: 32 bytes in base64. Another one for each name, and no secret; making one with Synapse takes seconds.
+fn signing_key(server_name: &str) -> String {
+    let letters: String = server_name.chars().filter(char::is_ascii_alphanumeric).take(42).collect();
+    format!("ed25519 test {letters:A<43}\n")
 }
