@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::harness::{PATIENCE, Peer, federation};
 
+/// How often the access log is read again.
+const POLL: Duration = Duration::from_millis(50);
+
 #[test]
 fn rooms_messages_and_invitations() {
     let both = federation();
@@ -42,12 +45,22 @@ fn media() {
     let both = federation();
     both.run_client("federation_media.py");
     for (server, other) in [(&both.alpha, &both.beta), (&both.beta, &both.alpha)] {
-        let line = from(server, other)
-            .into_iter()
-            .find(|line| path(line).starts_with("/_matrix/federation/v1/media/download/"))
-            .expect("the other server fetched it");
-        assert_eq!(line["status"], 200, "{line}");
+        wait_for(server, other, |line| path(line).starts_with("/_matrix/federation/v1/media/download/"));
     }
+}
+
+#[test]
+fn an_encrypted_room_with_verified_devices_and_an_attachment() {
+    let both = federation();
+    both.run_client("encryption.py");
+    // Devices and their one-time keys are asked for at the server that has them.
+    let user = "/_matrix/federation/v1/user/";
+    for (server, other) in [(&both.alpha, &both.beta), (&both.beta, &both.alpha)] {
+        wait_for(server, other, |line| {
+            path(line).starts_with(&format!("{user}devices/")) || path(line) == format!("{user}keys/query")
+        });
+    }
+    wait_for(&both.beta, &both.alpha, |line| path(line) == format!("{user}keys/claim"));
 }
 
 #[test]
@@ -63,6 +76,19 @@ fn an_unsigned_request_is_synapses_to_refuse() {
 fn from(server: &Peer, other: &Peer) -> Vec<Value> {
     let client = other.source.to_string();
     server.access_log().into_iter().filter(|line| line["client"] == *client).collect()
+}
+
+/// Waits for a request of the other Synapse's that was answered with 200; the access log is written a moment later.
+fn wait_for(server: &Peer, other: &Peer, wanted: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let lines = from(server, other);
+        if lines.iter().any(|line| line["status"] == 200 && wanted(line)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "it never came: {lines:#?}");
+        std::thread::sleep(POLL);
+    }
 }
 
 fn path(line: &Value) -> &str {
@@ -88,7 +114,7 @@ fn came_through(server: &Peer, other: &Peer, listener: &str, host: &str, wanted:
     for wanted in wanted {
         assert!(taken.iter().any(|(_, path)| path.contains(wanted)), "no {wanted}: {taken:#?}");
     }
-    // The access log is written by another thread, a moment later.
+    wait_for(server, other, |line| path(line) == "/_matrix/key/v2/server");
     let deadline = Instant::now() + PATIENCE;
     loop {
         let lines = from(server, other);
@@ -98,8 +124,6 @@ fn came_through(server: &Peer, other: &Peer, listener: &str, host: &str, wanted:
             .map(|line| (line["method"].as_str().unwrap_or_default().to_owned(), path(line).to_owned()))
             .collect();
         if taken.is_subset(&passed) {
-            let keys = |line: &Value| path(line) == "/_matrix/key/v2/server" && line["status"] == 200;
-            assert!(lines.iter().any(keys), "{name} never asked for the keys: {lines:?}");
             return;
         }
         assert!(
@@ -107,6 +131,6 @@ fn came_through(server: &Peer, other: &Peer, listener: &str, host: &str, wanted:
             "{name}'s requests did not all come through the edge: {:?}\n{lines:?}",
             taken.difference(&passed).collect::<Vec<_>>()
         );
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(POLL);
     }
 }

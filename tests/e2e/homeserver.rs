@@ -43,6 +43,11 @@ fn a_deactivated_account_is_gone_at_once() {
 }
 
 #[test]
+fn an_encrypted_room_with_verified_devices_and_an_attachment() {
+    check("encryption.py");
+}
+
+#[test]
 fn the_paths_for_operators_are_not_public() {
     let server = homeserver();
     for path in ["/_synapse/mas/query_user?localpart=alice", "/_synapse/admin/v1/server_version", "/metrics"]
