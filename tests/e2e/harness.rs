@@ -24,7 +24,7 @@ pub(crate) use auth::{SHARED_SECRET, auth_yaml, auth_yaml_for};
 pub(crate) use certificate::{Authority, Certificates};
 pub(crate) use client::{Answer, Client, Curl};
 pub(crate) use fake_synapse::FakeSynapse;
-pub(crate) use federation::{Federation, Peer, federation};
+pub(crate) use federation::{Peer, federation};
 pub(crate) use gatehouse::{Gatehouse, add_user, gatehouse_command};
 pub(crate) use homeserver::{Homeserver, homeserver};
 pub(crate) use process::{Process, run_to_end};

@@ -1,7 +1,6 @@
 //! A real Synapse that delegates to the auth service. It listens on loopback or a Unix socket only: the edge is the way to it.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::homeserver::tied;
 use super::{Folder, Process, SHARED_SECRET, target_folder};
