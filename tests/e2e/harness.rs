@@ -28,7 +28,7 @@ pub(crate) use federation::{Peer, federation};
 pub(crate) use gatehouse::{Gatehouse, add_user, gatehouse_command};
 pub(crate) use homeserver::{Homeserver, homeserver};
 pub(crate) use process::{Process, run_to_end};
-pub(crate) use synapse::venv;
+pub(crate) use synapse::{Listen, SynapseSettings, start_synapse, venv};
 pub(crate) use upstream::{Recorded, Reply, Upstream};
 
 /// Long enough for a loaded machine with two cores; nothing waits this long when it works.

@@ -20,6 +20,7 @@ mod harness;
 mod homeserver;
 mod lifecycle;
 mod maintenance;
+mod metadata;
 mod preset;
 mod proxy_protocol;
 mod web_client;

@@ -253,7 +253,7 @@ fn understood(target: &str) -> String {
 }
 
 /// Ways to write `path`, which is `/_synapse/…`, so that somebody might take it for something else.
-fn disguises(path: &str) -> Vec<String> {
+pub(crate) fn disguises(path: &str) -> Vec<String> {
     let rest = path.strip_prefix("/_synapse/").unwrap();
     let (first, others) = rest.split_at(1);
     let escaped = format!("%{:02x}{others}", first.as_bytes()[0]);

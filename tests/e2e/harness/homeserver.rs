@@ -134,6 +134,7 @@ rate_limiting:
             base: self.base.clone(),
             listen: self.listen.clone(),
             auth_port: self.auth_port,
+            max_upload_size: "100M".to_owned(),
             more: more.to_owned(),
         };
         let synapse = start_synapse(&self.folder, &settings);

@@ -47,6 +47,8 @@ pub(crate) struct SynapseSettings {
     pub(crate) listen: Listen,
     /// Loopback port where it asks about tokens.
     pub(crate) auth_port: u16,
+    /// As Synapse writes it, such as `100M`.
+    pub(crate) max_upload_size: String,
     /// More lines of `homeserver.yaml`.
     pub(crate) more: String,
 }
@@ -100,7 +102,7 @@ macaroon_secret_key: only for tests
 form_secret: only for tests
 trusted_key_servers: []
 suppress_key_server_warning: true
-max_upload_size: 100M
+max_upload_size: {uploads}
 rc_message: {generous}
 rc_room_creation: {generous}
 rc_joins: {{local: {generous}, remote: {generous}}}
@@ -115,6 +117,7 @@ matrix_authentication_service: {{enabled: true, endpoint: \"http://127.0.0.1:{au
         log = path("log.yaml"),
         media = path("media"),
         key = path("signing.key"),
+        uploads = settings.max_upload_size,
         auth_port = settings.auth_port,
         more = settings.more,
     )
