@@ -12,6 +12,7 @@ mod bodies;
 mod calls;
 mod command_line;
 mod deployments;
+mod differential;
 mod downloads;
 mod faults;
 mod federation;
