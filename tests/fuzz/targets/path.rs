@@ -14,4 +14,8 @@ fuzz_target!(|path: &str| {
     let again = path::readings(normal).expect("the normal form is a path");
     assert_eq!(again.normal, normal);
     assert!(readings.others.iter().all(|other| other.starts_with('/')));
+    if !path::has_dot_segments(path) {
+        let dots = |reading: &str| reading.split('/').any(|segment| segment == "." || segment == "..");
+        assert!(!dots(path) && !readings.others.iter().any(|other| dots(other)), "{path}");
+    }
 });
