@@ -24,4 +24,5 @@ mod maintenance;
 mod metadata;
 mod preset;
 mod proxy_protocol;
+mod targets;
 mod web_client;
