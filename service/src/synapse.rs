@@ -194,7 +194,15 @@ impl Client {
     /// # Errors
     /// As every call: see [`Error`].
     pub async fn provision_user(&self, localpart: &str, profile: &Profile) -> Result<Outcome, Error> {
-        self.tell("provision_user", &Provision::new(localpart, profile)).await
+        let provision = Provision::new(localpart, profile);
+        match self.tell("provision_user", &provision).await {
+            // Synapse looks whether there is such a user, then makes it: of two calls at a time one comes too late, and finds
+            // the user when it asks again.
+            Err(Error::Rejected { errcode, .. }) if errcode == "M_USER_IN_USE" => {
+                self.tell("provision_user", &provision).await
+            }
+            told => told,
+        }
     }
 
     /// Makes the device of a user, or renames it when `display_name` is given.

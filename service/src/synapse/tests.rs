@@ -81,6 +81,25 @@ async fn created_is_as_good_as_updated() {
 }
 
 #[tokio::test]
+async fn a_user_that_somebody_else_has_just_made_is_updated() {
+    let synapse = StandIn::tcp().await;
+    let profile = Profile { emails: Some(vec!["a@example.com".into()]), ..Profile::default() };
+    let taken = json!({"errcode": "M_USER_IN_USE", "error": "User ID already taken."}).to_string();
+    synapse.will_answer(400, taken.clone());
+    let told = synapse.client().provision_user("alice", &profile).await.expect("provisioned");
+    assert_eq!(told, Outcome::Updated);
+    let body = json!({"localpart": "alice", "set_emails": ["a@example.com"]});
+    assert_eq!(synapse.take_calls(), [call("provision_user", body.clone()), call("provision_user", body)]);
+
+    // Once more and no more often.
+    synapse.will_answer(400, taken.clone());
+    synapse.will_answer(400, taken);
+    let refused = synapse.client().provision_user("alice", &profile).await;
+    assert!(matches!(refused, Err(Error::Rejected { errcode, .. }) if errcode == "M_USER_IN_USE"));
+    assert_eq!(synapse.take_calls().len(), 2);
+}
+
+#[tokio::test]
 async fn a_unix_socket_is_an_endpoint_like_any_other() {
     let folder = tempfile::tempdir().expect("a folder");
     let synapse = StandIn::unix(&folder.path().join("with space.sock")).await;
