@@ -175,7 +175,9 @@ fn workers(config: &conf::Edge) -> usize {
 
 /// One per listener, in order.
 fn acceptors(config: &conf::Edge) -> Vec<Arc<Acceptor>> {
-    let tls = config.tls.as_ref().map(|tls| accept::server_config(tls, &[b"h2", b"http/1.1"]).0);
+    // Clients of HTTP/1.0 may offer nothing else, and who agrees on nothing is sent away (RFC 7301 §3.2).
+    let protocols: &[&[u8]] = &[b"h2", b"http/1.1", b"http/1.0"];
+    let tls = config.tls.as_ref().map(|tls| accept::server_config(tls, protocols).0);
     let acceptor = |listener: &conf::EdgeListener| Acceptor {
         listener: listener.name.as_str().into(),
         proxy: listener.proxy_protocol.clone().map_or(ProxyPolicy::Off, ProxyPolicy::From),

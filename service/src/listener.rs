@@ -99,10 +99,9 @@ pub(crate) async fn serve(
             } else {
                 ProxyPolicy::Off
             },
-            tls: listener
-                .tls
-                .as_ref()
-                .map(|certificate| accept::server_config_for(certificate, &[b"h2", b"http/1.1"])),
+            tls: listener.tls.as_ref().map(|certificate| {
+                accept::server_config_for(certificate, &[b"h2", b"http/1.1", b"http/1.0"])
+            }),
             handshake: HANDSHAKE,
         });
         let context = Arc::new(Context {

@@ -80,7 +80,7 @@ pub struct TlsFacts {
     pub cipher: String,
     /// The name the client asked for (SNI, RFC 6066 §3), lower case.
     pub server_name: Option<String>,
-    /// The protocol agreed on (ALPN, RFC 7301): `h2`, `http/1.1`.
+    /// The protocol agreed on (ALPN, RFC 7301): `h2`, `http/1.1`, `http/1.0`.
     pub alpn: Option<Vec<u8>>,
 }
 
