@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use regex::Regex;
 use serde_json::Value;
 
-use super::harness::{PATIENCE, Peer, federation};
+use super::harness::{MISLEADING, PATIENCE, Peer, federation};
 
 /// How often the access log is read again.
 const POLL: Duration = Duration::from_millis(50);
@@ -20,7 +20,10 @@ fn rooms_messages_and_invitations() {
     both.run_client("federation_rooms.py");
 
     // Found as the specification says, and no other way was tried.
-    let asked = |peer: &Peer| peer.relay.asked().into_iter().collect::<Vec<_>>();
+    let asked = |peer: &Peer| {
+        let names = peer.relay.asked().into_iter();
+        names.filter(|name| name != MISLEADING).collect::<Vec<_>>()
+    };
     assert_eq!(asked(&both.alpha), ["beta.test:8448"]);
     assert_eq!(asked(&both.beta), ["alpha.test:443", "matrix.alpha.test:443"]);
 
@@ -63,11 +66,29 @@ fn an_encrypted_room_with_verified_devices_and_an_attachment() {
     wait_for(&both.beta, &both.alpha, |line| path(line) == format!("{user}keys/claim"));
 }
 
+/// Without this, the other tests would pass with any certificate.
+#[test]
+fn a_certificate_of_another_name_is_not_believed() {
+    let both = federation();
+    let token = both.beta.log_in("misled");
+    let host = "matrix.beta.test";
+    let target = format!("GET /_matrix/client/v3/directory/room/%23a%3A{}", MISLEADING.replace(':', "%3A"));
+    let fields = [format!("Host: {host}"), format!("Authorization: Bearer {token}")];
+    let answer =
+        both.beta.client("https", host).request(&target, &fields.each_ref().map(String::as_str), b"");
+    assert!(answer.json()["errcode"].is_string() && answer.status >= 400, "{}", answer.text());
+    assert!(both.beta.relay.asked().contains(MISLEADING), "nobody has tried");
+    let log = both.beta.homeserver.synapse.log();
+    assert!(log.contains("DNSMismatch"), "{log}");
+    let misled = |line: &Value| line["host"].as_str().is_some_and(|host| host.starts_with("gamma"));
+    assert!(!both.alpha.access_log().iter().any(misled), "a request was sent all the same");
+}
+
 #[test]
 fn an_unsigned_request_is_synapses_to_refuse() {
     for (peer, host) in [(&federation().alpha, "alpha.test"), (&federation().beta, "beta.test")] {
         let target = "/_matrix/federation/v1/query/profile?user_id=%40a%3Aalpha.test";
-        let answer = peer.client("federation").get(host, target).expect(401);
+        let answer = peer.client("federation", host).get(host, target).expect(401);
         assert_eq!(answer.json()["errcode"], "M_UNAUTHORIZED");
     }
 }

@@ -22,6 +22,7 @@ mod homeserver;
 mod lifecycle;
 mod maintenance;
 mod metadata;
+mod mistakes;
 mod preset;
 mod proxy_protocol;
 mod targets;

@@ -41,7 +41,20 @@ impl Answer {
     /// Panics unless the status is `status`.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
-        assert_eq!(self.status, status, "{:?}\n{}", self.headers, self.text());
+        self.expect_or(status, String::new)
+    }
+
+    /// The same, with more to read when it panics.
+    #[track_caller]
+    pub(crate) fn expect_or(self, status: u16, more: impl FnOnce() -> String) -> Self {
+        assert!(
+            self.status == status,
+            "{} instead of {status}: {:?}\n{}\n{}",
+            self.status,
+            self.headers,
+            self.text(),
+            more()
+        );
         self
     }
 }

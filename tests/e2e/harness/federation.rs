@@ -5,12 +5,26 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::homeserver::{Front, domain, on_a_lasting_thread, run_client};
 use super::relay::{Names, Relay};
 use super::synapse::Listen;
-use super::{Authority, Client, Folder, Homeserver};
+use super::{Authority, Client, Folder, Homeserver, add_user};
+
+/// Leads to alpha, whose certificate is not for this name.
+pub(crate) const MISLEADING: &str = "gamma.test:8448";
+
+/// Of every user of [`Peer::log_in`].
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+/// The body of a login with a password.
+pub(crate) fn password_login(user: &str, password: &str) -> Value {
+    json!({"type": "m.login.password", "identifier": {"type": "m.id.user", "user": user}, "password": password})
+}
+
+/// What the Synapses take. Less than their edges let through, which do not know of it.
+const UPLOADS: &str = "12M";
 
 /// Two servers, and who uses which way to them.
 pub(crate) struct Federation {
@@ -40,7 +54,9 @@ impl Federation {
     fn start() -> Self {
         let authority = Authority::new();
         let fronts = [front(&authority, "alpha.test"), front(&authority, "beta.test:8448")];
-        let names: Names = Arc::new(fronts.iter().flat_map(names).collect());
+        let mut names: HashMap<String, SocketAddr> = fronts.iter().flat_map(names).collect();
+        names.insert(MISLEADING.to_owned(), fronts[0].listener("federation"));
+        let names: Names = Arc::new(names);
         let mut sources = [Ipv4Addr::new(127, 0, 0, 11), Ipv4Addr::new(127, 0, 0, 12)].into_iter();
         let starting = fronts.map(|front| {
             let source = sources.next().expect("as many as servers");
@@ -53,7 +69,7 @@ impl Federation {
                      allow_public_rooms_over_federation: true\nroom_list_publication_rules: [{{action: allow}}]\n",
                     relay.url()
                 );
-                on_a_lasting_thread(move || Peer { homeserver: front.with_synapse(&more), relay, source })
+                on_a_lasting_thread(move || Peer { homeserver: front.with_synapse(UPLOADS, &more), relay, source })
             })
         });
         let [alpha, beta] = starting.map(|thread| thread.join().expect("Synapse did not start, see above"));
@@ -106,15 +122,30 @@ fn names(front: &Front) -> HashMap<String, SocketAddr> {
 }
 
 impl Peer {
-    /// A connection of anybody's to one of its listeners.
-    pub(crate) fn client(&self, listener: &str) -> Client {
+    /// A connection to one of its listeners, over TLS for `host`.
+    pub(crate) fn client(&self, listener: &str, host: &str) -> Client {
+        self.client_from(Ipv4Addr::LOCALHOST, listener, host)
+    }
+
+    /// The same from one of the addresses of 127.0.0.0/8.
+    pub(crate) fn client_from(&self, source: Ipv4Addr, listener: &str, host: &str) -> Client {
         let front = &self.homeserver.front;
-        let domain = domain(&front.server_name);
-        Client::tls(&front.certificates, domain, front.listener(listener))
+        Client::tls_from(source, &front.certificates, host, front.listener(listener))
+    }
+
+    /// Adds a user and logs it in; its token.
+    pub(crate) fn log_in(&self, user: &str) -> String {
+        let front = &self.homeserver.front;
+        add_user(&front.configuration, user, PASSWORD, &[]);
+        let host = format!("matrix.{}", domain(&front.server_name));
+        let body = password_login(user, PASSWORD);
+        let answer = self.client("https", &host).post(&host, "/_matrix/client/v3/login", None, &body);
+        let answer = answer.expect_or(200, || self.homeserver.logs()).json();
+        answer["access_token"].as_str().unwrap().to_owned()
     }
 
     /// The edge's access log so far.
-    pub(crate) fn access_log(&self) -> Vec<serde_json::Value> {
+    pub(crate) fn access_log(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.homeserver.front.folder.join("access.log")).unwrap();
         // The last line may be half-written.
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()

@@ -70,7 +70,7 @@ fn start_shared() -> Homeserver {
     let preset = "host: localhost, federation_port: false";
     let mut front = Front::start(folder, certificates, "localhost", preset, edge, Listen::Port(free_port()));
     front.base = format!("https://localhost:{}", front.edge.port());
-    front.with_synapse("")
+    front.with_synapse("100M", "")
 }
 
 impl Front {
@@ -128,13 +128,13 @@ rate_limiting:
     }
 
     /// Starts Synapse, to whose configuration `more` is added, and waits until it serves.
-    pub(super) fn with_synapse(self, more: &str) -> Homeserver {
+    pub(super) fn with_synapse(self, max_upload_size: &str, more: &str) -> Homeserver {
         let settings = SynapseSettings {
             server_name: self.server_name.clone(),
             base: self.base.clone(),
             listen: self.listen.clone(),
             auth_port: self.auth_port,
-            max_upload_size: "100M".to_owned(),
+            max_upload_size: max_upload_size.to_owned(),
             more: more.to_owned(),
         };
         let synapse = start_synapse(&self.folder, &settings);
@@ -162,6 +162,13 @@ impl Homeserver {
         })
     }
 
+    /// What its processes have said.
+    pub(super) fn logs(&self) -> String {
+        let gatehouse = self.front.gatehouse.lock().unwrap().process.log();
+        let name = &self.front.server_name;
+        format!("---- {name}: gatehouse ----\n{gatehouse}\n---- Synapse ----\n{}\n", self.synapse.log())
+    }
+
     /// Runs a script of `clients/` with matrix-nio; it fails by an exception.
     pub(crate) fn run_client(&self, script: &str) {
         run_client(script, &json!({"servers": [self.describe()]}), &[self]);
@@ -186,14 +193,7 @@ pub(super) fn run_client(script: &str, arguments: &Value, servers: &[&Homeserver
         return;
     }
     // Taken before the failure is reported, so that one test's failure is not everybody's.
-    let logs: String = servers
-        .iter()
-        .map(|server| {
-            let gatehouse = server.front.gatehouse.lock().unwrap().process.log();
-            let name = &server.front.server_name;
-            format!("---- {name}: gatehouse ----\n{gatehouse}\n---- Synapse ----\n{}\n", server.synapse.log())
-        })
-        .collect();
+    let logs: String = servers.iter().map(|server| server.logs()).collect();
     panic!(
         "{script}:\n{}{}\n{logs}",
         String::from_utf8_lossy(&output.stdout),
