@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use regex::Regex;
 
 use super::Preset;
-use super::expand::{deny, forward};
+use super::expand::{deny, forward, route};
 use crate::reader::Item;
 use crate::route::{ReadSite, takes_all_of};
-use crate::{Action, Rewrite, Route, Severity, Site, Upstream};
+use crate::{Action, Matcher, Rewrite, Route, Server, Severity, Site, Upstream};
 
 /// The paths by which the auth service governs Synapse: nobody's. Those for operators: `admin_allow`.
 pub(super) fn of_synapse(preset: &Preset, synapse: &Arc<Upstream>) -> Vec<Route> {
@@ -42,7 +43,16 @@ fn below(start: &str, preset: &Preset, synapse: &Arc<Upstream>) -> Vec<Route> {
             },
         });
     }
+    routes.extend(after_more_slashes(start));
     routes
+}
+
+/// Synapse takes any number of slashes before a path for one, and we take them as they are.
+fn after_more_slashes(start: &str) -> Option<Route> {
+    let name = format!("^{}//+_synapse(/|$)", regex::escape(start));
+    // The expression is good whatever the start is.
+    let regex = Regex::new(&name).ok()?;
+    Some(route(&name, Matcher::Regex(regex), Action::Deny(StatusCode::NOT_FOUND)))
 }
 
 /// Metrics of whatever is behind us; ours are at `edge.admin`.
@@ -90,5 +100,16 @@ pub(super) fn warn_of_guarded(edge: &Item<'_>, read: &ReadSite, guards: &[Route]
 
 /// Whether a route reaches one of the servers of an upstream, under whatever name.
 fn leads_to(route: &Route, upstream: &Upstream) -> bool {
-    matches!(&route.action, Action::Upstream(other) if other.servers.iter().any(|server| upstream.servers.contains(server)))
+    let Action::Upstream(other) = &route.action else { return false };
+    other.servers.iter().any(|server| upstream.servers.iter().any(|known| are_one(server, known)))
+}
+
+/// Whether two ways of writing a server mean the same one, as far as that is known without asking the DNS.
+fn are_one(a: &Server, b: &Server) -> bool {
+    match (a, b) {
+        (Server::Tcp { port, .. }, Server::Tcp { port: other, .. }) if a.is_local() && b.is_local() => {
+            port == other
+        }
+        _ => a == b,
+    }
 }

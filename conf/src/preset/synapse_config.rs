@@ -66,7 +66,7 @@ pub(super) fn read(
 fn installed(preset: &Item<'_>, server_name: &str) -> Option<UploadLimit> {
     let readable = |path: &&PathBuf| match path.is_dir() {
         true => fs::read_dir(path).is_ok(),
-        false => fs::File::open(path).is_ok(),
+        false => check_readable(path).is_ok(),
     };
     let paths: Vec<PathBuf> = preset.context.synapse_files.iter().filter(readable).cloned().collect();
     // Without its main file nothing can be said.
@@ -93,12 +93,7 @@ fn installed(preset: &Item<'_>, server_name: &str) -> Option<UploadLimit> {
 }
 
 fn is_local(synapse: &Upstream) -> bool {
-    synapse.servers.iter().all(|server| match server {
-        Server::Unix(_) => true,
-        Server::Tcp { host, .. } => {
-            host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-        }
-    })
+    synapse.servers.iter().all(Server::is_local)
 }
 
 /// What was found in all files together; as in Synapse, a later one wins.
@@ -154,9 +149,17 @@ fn files_of(path: &Path) -> Result<Vec<PathBuf>, Trouble> {
     Ok(files)
 }
 
+/// A pipe would be waited for.
+fn check_readable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path)?.is_file() {
+        true => fs::File::open(path).map(drop),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")),
+    }
+}
+
 fn parse(file: &Path) -> Result<Node, Trouble> {
-    // Opened first: its error is better than a text.
-    fs::File::open(file).map_err(|source| Trouble::Unreadable { file: file.to_owned(), source })?;
+    // Before it is read: this error is better than a text.
+    check_readable(file).map_err(|source| Trouble::Unreadable { file: file.to_owned(), source })?;
     Sources::default().read(file).map_err(|fault| {
         let line = fault.span.map_or_else(String::new, |span| format!(" (line {})", span.line));
         Trouble::NotYaml { file: file.to_owned(), what: format!("{}{line}", fault.message) }

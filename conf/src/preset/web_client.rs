@@ -154,6 +154,10 @@ fn is_inside(target: &Path, root: &Path) -> bool {
 }
 
 fn check_file(path: &Path) -> Result<(), String> {
+    // A pipe would be waited for.
+    if !path.is_file() {
+        return Err("is not a file".to_owned());
+    }
     let mut text = Vec::new();
     let read = File::open(path).and_then(|file| file.take(LARGEST_CONFIG + 1).read_to_end(&mut text));
     read.map_err(|error| format!("cannot be read ({error})"))?;

@@ -1,5 +1,7 @@
 //! `edge.matrix` expanded.
 
+use std::process::Command;
+
 use conf::{Action, Bind, Loaded, Matcher, ProxyVersion, Rewrite, Route, Server, Site};
 
 use crate::folder::Folder;
@@ -70,6 +72,7 @@ fn alone_it_is_a_working_deployment() {
             "/_synapse/mas → 404",
             "/_synapse/admin → 403",
             "/_synapse/metrics → 403",
+            "~ ^//+_synapse(/|$) → 404",
             "/metrics → 404",
             r#"= /.well-known/matrix/client GET HEAD → {"m.homeserver":{"base_url":"https://matrix.example.com"}}"#,
             r#"= /.well-known/matrix/server GET HEAD → {"m.server":"matrix.example.com:443"}"#,
@@ -140,6 +143,7 @@ fn everything_on_one_localhost_with_a_port() {
             "/_synapse/mas → 404",
             "/_synapse/admin → 403",
             "/_synapse/metrics → 403",
+            "~ ^//+_synapse(/|$) → 404",
             "/metrics → 404",
             r#"= /.well-known/matrix/client GET HEAD → {"m.homeserver":{"base_url":"https://localhost:8443"}}"#,
             r#"= /.well-known/matrix/server GET HEAD → {"m.server":"localhost:8443"}"#,
@@ -216,11 +220,12 @@ fn named_upstreams_and_own_routes() {
     );
     let matrix = routes(site(&loaded, "matrix.example.com"));
     assert_eq!(
-        matrix[..5],
+        matrix[..6],
         [
             "/_synapse/mas → 404",
             "/_synapse/admin → 403",
             "/_synapse/metrics → 403",
+            "~ ^//+_synapse(/|$) → 404",
             "/metrics → 404",
             "= /.well-known/matrix/client → 410"
         ]
@@ -254,7 +259,7 @@ fn own_http_listeners_are_found_by_the_edge() {
 
 /// Sites of one's own, each with one route.
 fn own_sites(routes: &[&str]) -> String {
-    let mut text = "  upstreams: {synapse: {servers: [\"localhost:8008\"]}, same: {servers: [\"localhost:8008\", \"b:1\"]}, web: {servers: [\"web:80\"]}}\n  sites:\n".to_owned();
+    let mut text = "  upstreams: {synapse: {servers: [\"localhost:8008\"]}, same: {servers: [\"localhost:8008\", \"b:1\"]}, other_name: {servers: [\"127.0.0.1:8008\"]}, web: {servers: [\"web:80\"]}}\n  sites:\n".to_owned();
     for (number, route) in routes.iter().enumerate() {
         text.push_str(&format!("    - {{hosts: [own{number}.example.com], routes: [{route}]}}\n"));
     }
@@ -271,21 +276,29 @@ fn sites_of_ones_own_don_t_open_what_is_never_public() {
             "{prefix: /hs/, upstream: synapse, strip_prefix: /hs}",
             "{prefix: /_matrix/, upstream: synapse}, {prefix: /, upstream: web}",
             "{prefix: /, upstream: web}",
+            "{path: /x, upstream: other_name}",
         ]),
     );
     assert_eq!(loaded.warnings.to_string(), "");
-    let never = ["/_synapse/mas → 404", "/_synapse/admin → synapse", "/_synapse/metrics → synapse"];
+    let never = [
+        "/_synapse/mas → 404",
+        "/_synapse/admin → synapse",
+        "/_synapse/metrics → synapse",
+        "~ ^//+_synapse(/|$) → 404",
+    ];
     let of = |number| routes(site(&loaded, &format!("own{number}.example.com")));
     assert_eq!(of(0), [&never[..], &["/metrics → 404", "/ → same"]].concat());
     let below = [
         "/hs/_synapse/mas → 404",
         "/hs/_synapse/admin → synapse without /hs",
         "/hs/_synapse/metrics → synapse without /hs",
+        "~ ^/hs//+_synapse(/|$) → 404",
         "/hs/ → synapse without /hs",
     ];
     assert_eq!(of(1), [&never[..], &below].concat());
     assert_eq!(of(2), [&never[..], &["/_matrix/ → synapse", "/ → web"]].concat());
     assert_eq!(of(3), ["/ → web"]);
+    assert_eq!(of(4), [&never[..], &["= /x → other_name"]].concat());
     for site in &loaded.config.edge.as_ref().unwrap().sites {
         for admin in site.routes.iter().filter(|route| route.name.contains("/_synapse/admin")) {
             assert!(admin.allow.is_some(), "{}", site.name);
@@ -358,6 +371,12 @@ fn uploads_may_be_as_large_as_synapse_takes_them() {
     check("  limits: {max_body_size: 100M}\n", &[large], "hs.yaml", "100M", 1);
     check("  limits: {max_body_size: 100M}\n", &[small], "hs.yaml", "1M", 0);
     check("  limits: {max_body_size: 100M}\n", &[], "[]", "100M", 0);
+    // A pipe is not waited for.
+    let folder = Folder::new();
+    assert!(Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap().success());
+    let loaded =
+        folder.load(&format!("edge:\n  matrix: {{server_name: example.com, synapse_config: pipe}}\n{TLS}"));
+    assert!(loaded.warnings.to_string().contains("pipe cannot be read (it is not a file)"));
     // A file that cannot be used leaves the general limit.
     check("", &[], "hs.yaml", "50M", 1);
     check("", &[("hs.yaml", "max_upload_size: large\n")], "hs.yaml", "50M", 1);
