@@ -105,8 +105,12 @@ impl StateFile {
     }
 
     fn replace(&self, folder: &Path, temporary: &Path, text: &str) -> io::Result<()> {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(temporary)?;
+        // Of an attempt that was broken off, or a link that leads elsewhere, which root must not follow.
+        match fs::remove_file(temporary) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(temporary)?;
         // Root may write it, and the edge, which is another user, has to read it whatever root's umask is.
         file.set_permissions(Permissions::from_mode(MODE))?;
         file.write_all(text.as_bytes())?;
@@ -197,6 +201,20 @@ mod tests {
         assert!(file.remove().unwrap());
         assert!(!file.remove().unwrap());
         assert_eq!(file.read().unwrap(), None);
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_not_followed() {
+        let (folder, file) = folder();
+        let other = folder.path().join("shadow");
+        fs::write(&other, "secret").unwrap();
+        fs::set_permissions(&other, Permissions::from_mode(0o600)).unwrap();
+        let temporary = folder.path().join(format!(".maintenance.{}.new", std::process::id()));
+        std::os::unix::fs::symlink(&other, &temporary).unwrap();
+        file.write(&notice("x")).unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "secret");
+        assert_eq!(fs::metadata(&other).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(file.read().unwrap(), Some(notice("x")));
     }
 
     #[test]

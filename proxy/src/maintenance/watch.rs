@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Maintenance, Notice, StateFile};
+use super::{Maintenance, Notice, StateError, StateFile};
 
 /// Keeps [`Maintenance`] as the file says.
 #[derive(Debug)]
@@ -85,10 +85,16 @@ impl Watcher {
                 self.fault = None;
                 self.switch(notice);
             }
-            Err(error) => self.report(match std::error::Error::source(&error) {
-                Some(source) => format!("{error}: {source}"),
-                None => error.to_string(),
-            }),
+            Err(error) => {
+                if matches!(error, StateError::Read { .. }) {
+                    // Perhaps no file could be opened just then, and the next look can.
+                    self.seen = None;
+                }
+                self.report(match std::error::Error::source(&error) {
+                    Some(source) => format!("{error}: {source}"),
+                    None => error.to_string(),
+                });
+            }
         }
     }
 
