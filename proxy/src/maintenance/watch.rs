@@ -197,6 +197,16 @@ mod tests {
     }
 
     #[test]
+    fn what_could_not_be_read_is_read_again() {
+        let mut watched = Watched::new();
+        // A file that can be opened, and whose first byte cannot be read.
+        std::os::unix::fs::symlink("/proc/self/mem", watched.file.path()).unwrap();
+        watched.check(None);
+        assert!(watched.watcher.fault.as_ref().is_some_and(|fault| fault.starts_with("cannot read")));
+        assert_eq!(watched.watcher.seen, None);
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_searched_changes_nothing() {
         let mut watched = Watched::new();
         watched.file.write(&notice("one")).unwrap();
