@@ -60,7 +60,6 @@ pub enum ForwardedFor {
     Append,
 }
 
-/// As it is written in `servers`.
 impl Server {
     /// Whether it is on this machine for sure.
     pub(crate) fn is_local(&self) -> bool {
@@ -73,6 +72,7 @@ impl Server {
     }
 }
 
+/// As it is written in `servers`.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
