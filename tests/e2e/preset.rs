@@ -240,7 +240,8 @@ fn understood(target: &str) -> String {
     }
     decoded.push_str(rest);
     let mut segments: Vec<&str> = Vec::new();
-    for segment in decoded.split(['/', '\\']).skip(1) {
+    // Synapse takes several slashes at the start for one.
+    for segment in decoded.split(['/', '\\']).skip_while(|segment| segment.is_empty()) {
         match segment {
             "." => {}
             ".." => {
@@ -278,6 +279,9 @@ pub(crate) fn disguises(path: &str) -> Vec<String> {
         format!("/x/..//../_synapse/{rest}"),
         format!("{path}%3f"),
         format!("/%255Fsynapse/{rest}"),
+        // Synapse takes leading slashes for one.
+        format!("//_synapse/{rest}"),
+        format!("///%5fsynapse/{rest}"),
     ]
 }
 
