@@ -32,9 +32,9 @@ fn malformed(bytes: &[u8]) {
 }
 
 /// A version 2 header: version and command, family and transport, what follows the length.
-fn v2(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
+fn binary(command: u8, family: u8, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len()).unwrap();
-    [V2_SIGNATURE, &[command, family], &length.to_be_bytes(), body].concat()
+    [v2::SIGNATURE, &[command, family], &length.to_be_bytes(), body].concat()
 }
 
 const V4_BLOCK: [u8; 12] = [203, 0, 113, 7, 10, 0, 0, 1, 0x12, 0x34, 0x01, 0xbb];
@@ -102,46 +102,46 @@ fn anything_else_is_no_header() {
 
 #[test]
 fn v2_carries_addresses() {
-    check(&v2(0x21, 0x11, &V4_BLOCK), Some(("203.0.113.7:4660", "10.0.0.1:443")));
-    check(&v2(0x21, 0x12, &V4_BLOCK), Some(("203.0.113.7:4660", "10.0.0.1:443")));
+    check(&binary(0x21, 0x11, &V4_BLOCK), Some(("203.0.113.7:4660", "10.0.0.1:443")));
+    check(&binary(0x21, 0x12, &V4_BLOCK), Some(("203.0.113.7:4660", "10.0.0.1:443")));
     let mut v6 = [0; 36];
     v6[..2].copy_from_slice(&[0x20, 0x01]);
     v6[15] = 7;
     v6[31] = 1;
     v6[33] = 80;
-    check(&v2(0x21, 0x21, &v6), Some(("[2001::7]:80", "[::1]:0")));
+    check(&binary(0x21, 0x21, &v6), Some(("[2001::7]:80", "[::1]:0")));
 }
 
 #[test]
 fn v2_local_unspecified_and_unix_carry_none() {
-    check(&v2(0x20, 0x00, &[]), None);
+    check(&binary(0x20, 0x00, &[]), None);
     // The whole block of LOCAL is discarded, whatever it says.
-    check(&v2(0x20, 0x11, &V4_BLOCK), None);
-    check(&v2(0x20, 0xff, &[1, 2, 3]), None);
-    check(&v2(0x21, 0x00, &[]), None);
-    check(&v2(0x21, 0x00, &[9; 20]), None);
-    check(&v2(0x21, 0x31, &[0; 216]), None);
-    assert_eq!(parse(&v2(0x20, 0, &[])).unwrap().unwrap().0.command, Command::Local);
-    assert_eq!(parse(&v2(0x21, 0, &[])).unwrap().unwrap().0.command, Command::Proxy);
+    check(&binary(0x20, 0x11, &V4_BLOCK), None);
+    check(&binary(0x20, 0xff, &[1, 2, 3]), None);
+    check(&binary(0x21, 0x00, &[]), None);
+    check(&binary(0x21, 0x00, &[9; 20]), None);
+    check(&binary(0x21, 0x31, &[0; 216]), None);
+    assert_eq!(parse(&binary(0x20, 0, &[])).unwrap().unwrap().0.command, Command::Local);
+    assert_eq!(parse(&binary(0x21, 0, &[])).unwrap().unwrap().0.command, Command::Proxy);
 }
 
 #[test]
 fn v2_unassigned_values_and_short_blocks_are_malformed() {
-    malformed(&v2(0x11, 0x11, &V4_BLOCK));
-    malformed(&v2(0x22, 0x11, &V4_BLOCK));
-    malformed(&v2(0x21, 0x13, &V4_BLOCK));
-    malformed(&v2(0x21, 0x41, &V4_BLOCK));
-    malformed(&v2(0x21, 0x11, &V4_BLOCK[..11]));
-    malformed(&v2(0x21, 0x21, &[0; 35]));
-    malformed(&v2(0x21, 0x31, &[0; 215]));
+    malformed(&binary(0x11, 0x11, &V4_BLOCK));
+    malformed(&binary(0x22, 0x11, &V4_BLOCK));
+    malformed(&binary(0x21, 0x13, &V4_BLOCK));
+    malformed(&binary(0x21, 0x41, &V4_BLOCK));
+    malformed(&binary(0x21, 0x11, &V4_BLOCK[..11]));
+    malformed(&binary(0x21, 0x21, &[0; 35]));
+    malformed(&binary(0x21, 0x31, &[0; 215]));
 }
 
 #[test]
 fn v2_is_at_most_2_kib() {
     let padded = |length: usize| {
         let padding = u16::try_from(length - 16 - 12 - 3).unwrap().to_be_bytes();
-        let noop = [&[TLV_NOOP], padding.as_slice(), &vec![0; length - 16 - 12 - 3]].concat();
-        v2(0x21, 0x11, &[V4_BLOCK.as_slice(), &noop].concat())
+        let noop = [&[v2::TLV_NOOP], padding.as_slice(), &vec![0; length - 16 - 12 - 3]].concat();
+        binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &noop].concat())
     };
     check(&padded(MAX_HEADER_BYTES), Some(("203.0.113.7:4660", "10.0.0.1:443")));
     check_error(&padded(MAX_HEADER_BYTES + 1), ProxyHeaderError::TooLong);
@@ -150,20 +150,23 @@ fn v2_is_at_most_2_kib() {
 
 #[test]
 fn v2_fields_are_kept_and_padding_is_not() {
-    let fields = [0x01, 0, 2, b'h', b'2', TLV_NOOP, 0, 3, 0, 0, 0, 0xea, 0, 0];
-    let (header, _) = parse(&v2(0x21, 0x11, &[V4_BLOCK.as_slice(), &fields].concat())).unwrap().unwrap();
+    let fields = [0x01, 0, 2, b'h', b'2', v2::TLV_NOOP, 0, 3, 0, 0, 0, 0xea, 0, 0];
+    let (header, _) = parse(&binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &fields].concat())).unwrap().unwrap();
     let expected = [Tlv { kind: 0x01, value: b"h2".to_vec() }, Tlv { kind: 0xea, value: Vec::new() }];
     assert_eq!(header.tlvs, expected);
     for cut in [1, 2, 4] {
-        malformed(&v2(0x21, 0x11, &[V4_BLOCK.as_slice(), &fields[..cut]].concat()));
+        malformed(&binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &fields[..cut]].concat()));
     }
 }
 
 #[test]
 fn v2_checksum_is_verified() {
     // Computed by an independent bitwise implementation below.
-    let mut bytes =
-        v2(0x21, 0x11, &[V4_BLOCK.as_slice(), &[TLV_CRC32C, 0, 4, 0, 0, 0, 0, 0x01, 0, 1, b'x']].concat());
+    let mut bytes = binary(
+        0x21,
+        0x11,
+        &[V4_BLOCK.as_slice(), &[v2::TLV_CRC32C, 0, 4, 0, 0, 0, 0, 0x01, 0, 1, b'x']].concat(),
+    );
     let sum = bitwise_crc32c(&bytes);
     let place = 16 + 12 + 3;
     bytes[place..place + 4].copy_from_slice(&sum.to_be_bytes());
@@ -173,8 +176,12 @@ fn v2_checksum_is_verified() {
         wrong[changed] ^= 1;
         check_error(&wrong, ProxyHeaderError::Checksum);
     }
-    malformed(&v2(0x21, 0x11, &[V4_BLOCK.as_slice(), &[TLV_CRC32C, 0, 3, 0, 0, 0]].concat()));
-    malformed(&v2(0x21, 0x11, &[V4_BLOCK.as_slice(), &[TLV_CRC32C, 0, 4, 0, 0, 0, 0].repeat(2)].concat()));
+    malformed(&binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &[v2::TLV_CRC32C, 0, 3, 0, 0, 0]].concat()));
+    malformed(&binary(
+        0x21,
+        0x11,
+        &[V4_BLOCK.as_slice(), &[v2::TLV_CRC32C, 0, 4, 0, 0, 0, 0].repeat(2)].concat(),
+    ));
 }
 
 #[test]
@@ -199,9 +206,9 @@ fn written_headers_are_what_the_specification_shows() {
         write(ProxyVersion::V1, addresses.0, addresses.1),
         b"PROXY TCP4 203.0.113.7 10.0.0.1 4660 443\r\n"
     );
-    assert_eq!(write(ProxyVersion::V2, addresses.0, addresses.1), v2(0x21, 0x11, &V4_BLOCK));
+    assert_eq!(write(ProxyVersion::V2, addresses.0, addresses.1), binary(0x21, 0x11, &V4_BLOCK));
     assert_eq!(write(ProxyVersion::V1, None, addresses.1), b"PROXY UNKNOWN\r\n");
-    assert_eq!(write(ProxyVersion::V2, addresses.0, None), v2(0x20, 0, &[]));
+    assert_eq!(write(ProxyVersion::V2, addresses.0, None), binary(0x20, 0, &[]));
 }
 
 #[test]
@@ -228,7 +235,7 @@ fn nearly_a_header() -> impl Strategy<Value = Vec<u8>> {
         .prop_map(|(version, pair)| write(version, pair.map(|pair| pair.0), pair.map(|pair| pair.1)));
     let built =
         (0x20..0x23u8, prop_oneof![Just(0x11u8), Just(0x21), Just(0x31), any::<u8>()], any::<[u8; 40]>())
-            .prop_map(|(command, family, body)| v2(command, family, &body));
+            .prop_map(|(command, family, body)| binary(command, family, &body));
     let changes = proptest::collection::vec(any::<(prop::sample::Index, u8)>(), 0..3);
     let more = proptest::collection::vec(any::<u8>(), 0..40);
     (prop_oneof![written, built], changes, more).prop_map(|(mut bytes, changes, more)| {
