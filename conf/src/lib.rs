@@ -35,7 +35,7 @@ pub use report::{Diagnostic, Related, Report, Severity};
 pub use route::{Action, HostPattern, Matcher, Respond, Rewrite, Route, Site};
 pub use starter::{starter, synapse_snippet};
 pub use tls::{Certificate, EdgeTls, TlsVersion};
-pub use upstream::{ForwardedFor, ProxyVersion, Server, Upstream};
+pub use upstream::{ForwardedFor, ProxyTlv, ProxyVersion, Server, Upstream};
 pub use value::{ByteSize, Secret, parse_duration, parse_network};
 
 /// A whole configuration: after loading, nothing in it can fail for configuration reasons.

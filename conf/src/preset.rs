@@ -22,7 +22,7 @@ use crate::reader::{Item, nearest};
 use crate::source::Span;
 use crate::upstream::{Upstreams, is_host_name, parse_server, split_port};
 use crate::value::parse_network;
-use crate::{AuthListener, Bind, ForwardedFor, ProxyVersion, Resource, Server, Upstream};
+use crate::{AuthListener, Bind, ForwardedFor, ProxyTlv, ProxyVersion, Resource, Server, Upstream};
 
 pub(crate) use expand::{expand_listeners, expand_sites};
 use rtc::Rtc;
@@ -271,6 +271,7 @@ impl Preset {
             name: "auth".to_owned(),
             servers: vec![server],
             proxy_protocol: listener.proxy_protocol.then_some(ProxyVersion::V2),
+            proxy_tlvs: if listener.proxy_protocol { ProxyTlv::DEFAULT.to_vec() } else { Vec::new() },
             forwarded_for: ForwardedFor::Replace,
         });
         upstreams.add(Arc::clone(&upstream), self.auth_span);
@@ -339,6 +340,7 @@ fn made_from(name: &str, server: Server) -> Upstream {
         name: name.to_owned(),
         servers: vec![server],
         proxy_protocol: None,
+        proxy_tlvs: Vec::new(),
         forwarded_for: ForwardedFor::Replace,
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Names of hosts are resolved when used, never here.
 
+mod proxy_protocol;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,6 +13,8 @@ use std::sync::Arc;
 
 use crate::reader::{Item, nearest, quoted};
 use crate::source::Span;
+pub(crate) use proxy_protocol::{PROXY_TLVS, PROXY_VERSIONS};
+pub use proxy_protocol::{ProxyTlv, ProxyVersion};
 
 /// One entry of `edge.upstreams`, or one made from an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +25,8 @@ pub struct Upstream {
     pub servers: Vec<Server>,
     /// PROXY header to write first on each connection. `None`: none.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// What version 2 says beside the addresses, as far as it is known; empty for version 1.
+    pub proxy_tlvs: Vec<ProxyTlv>,
     /// How `X-Forwarded-For` is written.
     pub forwarded_for: ForwardedFor,
 }
@@ -39,15 +45,6 @@ pub enum Server {
     },
     /// `unix:/path`.
     Unix(PathBuf),
-}
-
-/// Version of the PROXY header to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ProxyVersion {
-    /// Text, HAProxy PROXY protocol §2.1.
-    V1,
-    /// Binary, HAProxy PROXY protocol §2.2.
-    V2,
 }
 
 /// How `X-Forwarded-For` is written.
@@ -180,7 +177,7 @@ fn read_upstream(name: &str, item: &Item<'_>) -> Option<Upstream> {
         let read: Vec<Option<Server>> = servers.filled_list()?.iter().map(read_server).collect();
         read.into_iter().collect::<Option<Vec<_>>>()
     });
-    let proxy_protocol = section.take("proxy_protocol").map_or(Some(None), |item| read_proxy_version(&item));
+    let proxy = proxy_protocol::read(&mut section);
     let forwarded_for =
         section.take("forwarded_for").map_or(Some(ForwardedFor::Replace), |item| item.choice(&FORWARDED_FOR));
     section.later(&[
@@ -196,10 +193,12 @@ fn read_upstream(name: &str, item: &Item<'_>) -> Option<Upstream> {
         ("http2", "HTTP/2 to upstreams is"),
     ]);
     section.finish();
+    let (proxy_protocol, proxy_tlvs) = proxy?;
     Some(Upstream {
         name: name.to_owned(),
         servers: servers?,
-        proxy_protocol: proxy_protocol?,
+        proxy_protocol,
+        proxy_tlvs,
         forwarded_for: forwarded_for?,
     })
 }
@@ -214,18 +213,6 @@ fn read_server(item: &Item<'_>) -> Option<Server> {
         Server::Unix(path) => Server::Unix(item.beside(&path)),
         Server::Tcp { .. } => server,
     })
-}
-
-/// `off` (also as the truth value it is in older YAML), `v1` or `v2`.
-fn read_proxy_version(item: &Item<'_>) -> Option<Option<ProxyVersion>> {
-    match item.as_truth() {
-        Some(false) => Some(None),
-        Some(true) => {
-            item.error("say which version to write: v1 or v2");
-            None
-        }
-        None => item.choice(&PROXY_VERSIONS),
-    }
 }
 
 /// `host:port`, `http://host[:port]`, `https://host[:port]` or `unix:/path`.
@@ -297,10 +284,6 @@ pub(crate) fn is_host_name(text: &str) -> bool {
     };
     !text.is_empty() && text.len() <= 253 && text.split('.').all(label)
 }
-
-/// The words for [`Upstream::proxy_protocol`].
-pub(crate) const PROXY_VERSIONS: [(&str, Option<ProxyVersion>); 3] =
-    [("off", None), ("v1", Some(ProxyVersion::V1)), ("v2", Some(ProxyVersion::V2))];
 
 /// The words for [`ForwardedFor`].
 pub(crate) const FORWARDED_FOR: [(&str, ForwardedFor); 2] =

@@ -75,7 +75,7 @@ pub(crate) struct Origin<'a> {
     pub(crate) client: ClientAddress,
     /// Who opened the connection.
     pub(crate) remote: Remote,
-    /// Whether the client spoke TLS to us.
+    /// Whether the client spoke TLS, to us or to a proxy whose PROXY header says so.
     pub(crate) is_tls: bool,
     /// Host and port as received; `None` only for what the gate refuses.
     pub(crate) host: Option<&'a HeaderValue>,

@@ -8,6 +8,7 @@ mod intake;
 mod io;
 mod refusal;
 mod streams;
+mod unique_id;
 mod upload;
 
 use std::fmt;
@@ -16,7 +17,6 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use accept::Connection;
-use pingora::connectors::l4::Connect;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
@@ -26,6 +26,7 @@ pub(crate) use io::EdgeIo;
 use io::Remains;
 pub(crate) use refusal::Refusal;
 pub(crate) use streams::{StreamPolicy, serve as serve_streams};
+use unique_id::UniqueId;
 pub(crate) use upload::{Summary, Upload};
 
 /// Deadlines and sizes of a connection.
@@ -61,9 +62,8 @@ pub(crate) struct ClientConnection {
     pub(crate) listener: usize,
     /// HTTP/2 was agreed on.
     pub(crate) is_h2: bool,
-    /// How the connection introduces itself to upstreams that want a PROXY header, version 1 and version 2; made when
-    /// first needed.
-    pub(crate) introductions: [OnceLock<Arc<dyn Connect + Send + Sync>>; 2],
+    /// A random number, for a name that no connection of another run has.
+    run: u64,
     phase: AtomicU8,
     /// Bytes of the client are still under way: discard them before the socket is closed.
     lingers: AtomicBool,
@@ -91,14 +91,14 @@ enum Phase {
 }
 
 impl ClientConnection {
-    /// A connection on the listener with this index.
-    pub(crate) fn new(facts: Connection, listener: usize) -> Self {
+    /// A connection on the listener with this index. `run` is random, and one for all connections of a worker.
+    pub(crate) fn new(facts: Connection, listener: usize, run: u64) -> Self {
         let is_h2 = facts.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
         Self {
             facts,
             listener,
             is_h2,
-            introductions: [OnceLock::new(), OnceLock::new()],
+            run,
             phase: AtomicU8::new(Phase::Idle as u8),
             lingers: AtomicBool::new(false),
             is_tunnel: AtomicBool::new(false),
@@ -112,6 +112,11 @@ impl ClientConnection {
     /// The connection behind a Pingora session.
     pub(crate) fn of(session: &pingora_proxy::Session) -> Option<&Arc<Self>> {
         session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>()
+    }
+
+    /// The connection's name in the logs of all proxies on its way.
+    pub(crate) fn unique_id(&self) -> UniqueId<'_> {
+        UniqueId::of(&self.facts, self.run)
     }
 
     /// A head is complete: its deadline ends.

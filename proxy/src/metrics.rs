@@ -58,7 +58,7 @@ pub(crate) fn text(
     let sum = |counter: fn(&Counters) -> &AtomicU64| -> u64 {
         workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
     };
-    let mut out = String::with_capacity(2048);
+    let mut out = String::with_capacity(4096);
     let mut metric = |name: &str, kind: &str, help: &str, value: u64| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     };
@@ -74,12 +74,6 @@ pub(crate) fn text(
         "counter",
         "Connections closed because there were too many.",
         connections.over_limit,
-    );
-    metric(
-        "gatehouse_edge_connections_refused_total",
-        "counter",
-        "Connections closed for their PROXY header or TLS handshake.",
-        connections.refused,
     );
     metric(
         "gatehouse_edge_connections_total",
@@ -123,6 +117,14 @@ pub(crate) fn text(
         "1 while maintenance mode is on, else 0.",
         u64::from(is_maintenance),
     );
+    let name = "gatehouse_edge_connections_refused_total";
+    let _ = writeln!(
+        out,
+        "# HELP {name} Connections closed for their PROXY header or TLS handshake.\n# TYPE {name} counter"
+    );
+    for (reason, count) in accept::REFUSAL_REASONS.iter().zip(connections.refused) {
+        let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {count}");
+    }
     let name = "gatehouse_edge_requests_total";
     let _ = writeln!(
         out,
@@ -157,9 +159,12 @@ mod tests {
         workers[0].request(200, 1, 2, 1_500_000);
         workers[1].request(204, 1, 2, 1);
         workers[1].request(0, 0, 0, 0);
-        let text = text(&workers, Counts { open: 3, ..Counts::default() }, 4, true);
+        let refused = std::array::from_fn(|index| index as u64);
+        let text = text(&workers, Counts { open: 3, refused, ..Counts::default() }, 4, true);
         for line in [
             "gatehouse_edge_connections_open 3",
+            "gatehouse_edge_connections_refused_total{reason=\"proxy_missing\"} 1",
+            "gatehouse_edge_connections_refused_total{reason=\"tls_deadline\"} 9",
             "gatehouse_edge_requests_total{status=\"2xx\"} 2",
             "gatehouse_edge_requests_total{status=\"none\"} 1",
             "gatehouse_edge_request_bytes_total 2",

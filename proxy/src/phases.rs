@@ -4,15 +4,13 @@
 use std::borrow::Cow;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use accept::Remote;
 use async_trait::async_trait;
 use bytes::Bytes;
-use conf::{Action, ProxyVersion};
+use conf::Action;
 use http::header::{EXPECT, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use pingora::modules::http::HttpModules;
@@ -177,28 +175,20 @@ impl Phases {
 
     /// Who owns the connections to an upstream that wants a PROXY header: the client, on its connection. A trusted
     /// proxy sends requests of many clients over one connection; each has upstream connections of its own.
-    fn identity(&self, version: ProxyVersion, context: &Context) -> Option<Identity> {
-        let connection = context.connection.as_ref()?;
-        let (peer, local) = (connection.facts.peer(), connection.facts.peer_local());
-        let deadline = self.config.timeouts.connect;
-        if context.client.ip() == peer.ip() {
-            let slot = match version {
-                ProxyVersion::V1 => &connection.introductions[0],
-                ProxyVersion::V2 => &connection.introductions[1],
-            };
-            let source = match peer {
-                Remote::Ip(address) => Some(address),
-                Remote::Unix => None,
-            };
-            let introduction =
-                slot.get_or_init(|| upstream::introduction(version, source, local, deadline)).clone();
-            return Some(Identity { key: connection.facts.id, introduction });
-        }
-        let source = context.client.ip().map(|ip| SocketAddr::new(ip, 0));
-        let introduction = upstream::introduction(version, source, local, deadline);
-        // The upper half of the numbers; the ids of connections never come that far.
-        let key = self.hasher.hash_one((connection.facts.id, context.client)) | 1 << 63;
-        Some(Identity { key, introduction })
+    fn identity(&self, upstream: &Upstream, context: &Context) -> Option<Identity> {
+        upstream.config.proxy_protocol?;
+        let (connection, client) = (context.connection.clone()?, context.client);
+        let key = if client.ip() == connection.facts.peer().ip() {
+            connection.facts.id
+        } else {
+            // The upper half of the numbers; the ids of connections never come that far.
+            self.hasher.hash_one((connection.facts.id, client)) | 1 << 63
+        };
+        let config = upstream.config.clone();
+        let header = move || {
+            upstream::introduction(&config, &connection.facts, connection.unique_id().as_bytes(), client)
+        };
+        Some(Identity { key, introduction: upstream::introducing(header, self.config.timeouts.connect) })
     }
 
     fn upstream(&self, context: &Context) -> Option<&Upstream> {
@@ -229,6 +219,7 @@ impl Phases {
         let (site, route) = self.router.names(context.site, context.route);
         let error = context.fault.map(|fault| fault.to_string());
         let (referer, user_agent) = (text(REFERER), text(USER_AGENT));
+        let unique_id = connection.unique_id().to_string();
         let entry = Entry {
             id: context.id,
             client: context.client,
@@ -247,6 +238,7 @@ impl Phases {
             duration: context.started.elapsed(),
             upstream_time: context.upstream_time,
             error: error.as_deref(),
+            connection: &unique_id,
             referer: referer.as_deref().unwrap_or_default(),
             user_agent: user_agent.as_deref().unwrap_or_default(),
         };
@@ -318,7 +310,7 @@ impl ProxyHttp for Phases {
         };
         context.upstream_started.get_or_insert_with(Instant::now);
         context.meter.restart();
-        let identity = upstream.config.proxy_protocol.and_then(|version| self.identity(version, context));
+        let identity = self.identity(upstream, context);
         match upstream.peer(&mut context.tries, identity).await {
             Ok(peer) => Ok(Box::new(peer)),
             Err(fault) => {
@@ -363,7 +355,7 @@ impl ProxyHttp for Phases {
         let origin = Origin {
             client: context.client,
             remote: connection.facts.peer(),
-            is_tls: connection.facts.tls.is_some(),
+            is_tls: connection.facts.is_tls(),
             host: host.as_ref(),
             forwarded_for: forwarded_for.unwrap_or_default(),
         };

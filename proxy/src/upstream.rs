@@ -2,6 +2,7 @@
 //! until one can be connected. Names are resolved when used, never at start. No active health checks yet.
 
 mod dial;
+mod introduction;
 mod peer;
 mod resolver;
 
@@ -16,7 +17,8 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::upstreams::peer::HttpPeer;
 
 use crate::error::Fault;
-pub(crate) use dial::introduction;
+pub(crate) use dial::introducing;
+pub(crate) use introduction::header as introduction;
 pub(crate) use peer::Identity;
 use resolver::{Addresses, Resolver};
 
@@ -154,6 +156,7 @@ mod tests {
             name: "test".into(),
             servers: servers.iter().map(server).collect(),
             proxy_protocol: None,
+            proxy_tlvs: Vec::new(),
             forwarded_for: conf::ForwardedFor::Replace,
         };
         Upstream::new(Arc::new(config), Timeouts::default()).unwrap()

@@ -55,6 +55,7 @@ impl Worker {
     async fn serve(self) -> io::Result<()> {
         let (drain, io_limits) = (self.config.timeouts.drain, IoLimits::new(&self.config));
         let hasher = RandomState::new();
+        let run = hasher.hash_one("connections of this run");
         let phases = Phases {
             router: Router::new(&self.config),
             upstreams: self.upstreams,
@@ -87,7 +88,7 @@ impl Worker {
             let engine = engine.clone();
             let handle = move |io, facts| {
                 let engine = engine.clone();
-                async move { engine.connection(io, ClientConnection::new(facts, index)).await }
+                async move { engine.connection(io, ClientConnection::new(facts, index, run)).await }
             };
             listeners.spawn(accept::serve(
                 socket.into_listener()?,
@@ -140,7 +141,7 @@ impl Engine {
                 path: &refusal.target,
                 status: refusal.status().as_u16(),
                 error: Some(&refusal.fault.to_string()),
-                ..unknown(&connection)
+                ..unknown(&connection, &connection.unique_id().to_string())
             });
         }
         close(&connection, &self.io_limits).await;
@@ -163,7 +164,7 @@ impl Engine {
             upstream: summary.upstream.as_deref(),
             status,
             error: Some("request body timed out"),
-            ..unknown(connection)
+            ..unknown(connection, &connection.unique_id().to_string())
         });
     }
 
@@ -175,7 +176,7 @@ impl Engine {
 }
 
 /// A line about a connection of whose request nothing is known.
-fn unknown(connection: &ClientConnection) -> Entry<'_> {
+fn unknown<'a>(connection: &'a ClientConnection, unique_id: &'a str) -> Entry<'a> {
     let facts = &connection.facts;
     Entry {
         id: 0,
@@ -195,6 +196,7 @@ fn unknown(connection: &ClientConnection) -> Entry<'_> {
         duration: Duration::ZERO,
         upstream_time: None,
         error: None,
+        connection: unique_id,
         referer: "",
         user_agent: "",
     }

@@ -4,10 +4,11 @@ use http::HeaderMap;
 use serde_yaml::Value;
 
 use super::{Keys, bind, list, path, texts, word};
+use crate::ProxyVersion;
 use crate::files::ENCODINGS;
 use crate::log::FORMATS;
 use crate::tls::VERSIONS;
-use crate::upstream::{FORWARDED_FOR, PROXY_VERSIONS};
+use crate::upstream::{FORWARDED_FOR, PROXY_TLVS, PROXY_VERSIONS};
 use crate::value::print_duration;
 use crate::{
     AccessLog, AccessLogTarget, Action, Edge, EdgeListener, EdgeTls, Limits, Matcher, Rewrite, Route, Site,
@@ -72,6 +73,9 @@ fn upstream(upstream: &Upstream) -> Keys {
     let mut keys = Keys::default();
     keys.put("servers", texts(&upstream.servers));
     keys.put("proxy_protocol", word(&PROXY_VERSIONS, &upstream.proxy_protocol));
+    if upstream.proxy_protocol == Some(ProxyVersion::V2) {
+        keys.put("proxy_tlvs", list(&upstream.proxy_tlvs, |tlv| word(&PROXY_TLVS, tlv).into()));
+    }
     keys.put("forwarded_for", word(&FORWARDED_FOR, &upstream.forwarded_for));
     keys
 }

@@ -53,6 +53,8 @@ edge:
   upstreams:
     auth: {servers: ["localhost:8080", "[::1]:8080"], proxy_protocol: v2}
     mas: {servers: ["unix:/run/mas.sock"], proxy_protocol: v1}
+    nginx: {servers: ["localhost:81"], proxy_protocol: v2, proxy_tlvs: []}
+    haproxy: {servers: ["localhost:82"], proxy_protocol: v2, proxy_tlvs: [crc32c, ssl]}
     synapse: {servers: ["https://synapse.example.com"], forwarded_for: append, proxy_protocol: off}
   sites:
     - hosts: [matrix.example.com, "*.example.org"]

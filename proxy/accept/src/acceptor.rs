@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::AsyncReadExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
 use crate::connection::{Connection, Remote, TlsFacts};
@@ -59,13 +59,48 @@ pub enum Refused {
     /// Reading the PROXY header failed.
     #[error("reading the PROXY header failed")]
     Read(#[source] io::Error),
+    /// The PROXY header was not complete in time.
+    #[error("deadline passed before the PROXY header was complete")]
+    HeaderDeadline,
     /// The TLS handshake failed.
     #[error("TLS handshake failed")]
     Tls(#[source] io::Error),
-    /// PROXY header and TLS handshake took longer than allowed.
-    #[error("handshake deadline passed")]
-    Deadline,
+    /// The TLS handshake was not complete in time.
+    #[error("deadline passed before the TLS handshake was complete")]
+    TlsDeadline,
 }
+
+impl Refused {
+    /// For metrics: one of [`REFUSAL_REASONS`].
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Untrusted => "proxy_untrusted",
+            Self::Header(ProxyHeaderError::Missing) => "proxy_missing",
+            Self::Header(ProxyHeaderError::TooLong) => "proxy_too_long",
+            Self::Header(ProxyHeaderError::Malformed(_)) => "proxy_malformed",
+            Self::Header(ProxyHeaderError::Checksum) => "proxy_checksum",
+            Self::Closed => "proxy_closed",
+            Self::Read(_) => "proxy_read",
+            Self::HeaderDeadline => "proxy_deadline",
+            Self::Tls(_) => "tls_failed",
+            Self::TlsDeadline => "tls_deadline",
+        }
+    }
+}
+
+/// Every reason for which a connection is refused before HTTP.
+pub const REFUSAL_REASONS: [&str; 10] = [
+    "proxy_untrusted",
+    "proxy_missing",
+    "proxy_too_long",
+    "proxy_malformed",
+    "proxy_checksum",
+    "proxy_closed",
+    "proxy_read",
+    "proxy_deadline",
+    "tls_failed",
+    "tls_deadline",
+];
 
 impl Acceptor {
     /// Reads the PROXY header when the peer has to send one, and performs the TLS handshake.
@@ -73,49 +108,44 @@ impl Acceptor {
     /// # Errors
     /// The connection is not to be served; it is closed by dropping it.
     pub async fn establish(&self, stream: Stream, remote: Remote) -> Result<(Io, Connection), Refused> {
-        let work = async {
-            let (stream, connection) = self.identify(stream, remote).await?;
-            self.secure(stream, connection).await
-        };
-        self.in_time(remote, work).await
+        let deadline = self.deadline();
+        let (stream, connection) = self.identify(stream, remote, deadline).await?;
+        self.secure(stream, connection, deadline).await
     }
 
-    /// The deadline for what happens before HTTP. Where nothing has to be waited for there is no timer either.
-    pub(crate) async fn in_time<T, E: From<Refused>>(
-        &self,
-        remote: Remote,
-        work: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
-        if self.tls.is_none() && matches!(self.proxy.demands_header(remote), Ok(false)) {
-            return work.await;
-        }
-        timeout(self.handshake, work).await.unwrap_or_else(|_| Err(Refused::Deadline.into()))
+    /// Until when what happens before HTTP must be over, for a connection accepted now.
+    pub(crate) fn deadline(&self) -> Instant {
+        Instant::now() + self.handshake
     }
 
-    /// The first half: the PROXY header. Has no deadline of its own.
+    /// The first half: the PROXY header. Where nothing has to be waited for there is no timer either.
     pub(crate) async fn identify(
         &self,
         mut stream: Stream,
         remote: Remote,
+        deadline: Instant,
     ) -> Result<(Replay, Connection), Refused> {
         let local = stream.local();
         if !self.proxy.demands_header(remote)? {
             return Ok((Replay::new(stream), self.connection(remote, local, None)));
         }
-        let (header, read, consumed) = read_header(&mut stream).await?;
+        let reading = timeout_at(deadline, read_header(&mut stream));
+        let (header, read, consumed) = reading.await.map_err(|_| Refused::HeaderDeadline)??;
         let stream = Replay::with_pending(stream, read, consumed);
         Ok((stream, self.connection(remote, local, Some(header))))
     }
 
-    /// The second half: TLS. Has no deadline of its own.
+    /// The second half: TLS.
     pub(crate) async fn secure(
         &self,
         stream: Replay,
         mut connection: Connection,
+        deadline: Instant,
     ) -> Result<(Io, Connection), Refused> {
         let Some(config) = &self.tls else { return Ok((Io::Plain(stream), connection)) };
-        let tls =
-            TlsAcceptor::from(config.clone()).accept(stream.reading_ahead()).await.map_err(Refused::Tls)?;
+        let handshake = TlsAcceptor::from(config.clone()).accept(stream.reading_ahead());
+        let tls = timeout_at(deadline, handshake).await.map_err(|_| Refused::TlsDeadline)?;
+        let tls = tls.map_err(Refused::Tls)?;
         connection.tls = Some(facts(tls.get_ref().1));
         Ok((Io::Tls(Box::new(tls)), connection))
     }
@@ -128,6 +158,7 @@ impl Acceptor {
     ) -> Connection {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let proxy_header = proxy_header.map(Box::new);
         Connection { id, listener: self.listener.clone(), remote, local, proxy_header, tls: None }
     }
 }
@@ -171,6 +202,7 @@ fn facts(tls: &rustls::ServerConnection) -> TlsFacts {
         cipher: suite.unwrap_or_default().replacen("TLS13_", "TLS_", 1),
         server_name: tls.server_name().map(str::to_ascii_lowercase),
         alpn: tls.alpn_protocol().map(<[u8]>::to_vec),
+        has_client_certificate: tls.peer_certificates().is_some(),
     }
 }
 

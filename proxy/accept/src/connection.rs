@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::proxy_protocol::ProxyHeader;
+use crate::proxy_protocol::{ProxyHeader, Ssl};
 
 /// A socket's other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,6 +82,8 @@ pub struct TlsFacts {
     pub server_name: Option<String>,
     /// The protocol agreed on (ALPN, RFC 7301): `h2`, `http/1.1`, `http/1.0`.
     pub alpn: Option<Vec<u8>>,
+    /// Whether the client showed a certificate, which is verified then. No listener asks for one yet.
+    pub has_client_certificate: bool,
 }
 
 /// An accepted connection and what is known about it.
@@ -96,7 +98,7 @@ pub struct Connection {
     /// The socket's own address; `None` for a Unix socket.
     pub local: Option<SocketAddr>,
     /// The PROXY header, if one was demanded; it came from a peer that is believed.
-    pub proxy_header: Option<ProxyHeader>,
+    pub proxy_header: Option<Box<ProxyHeader>>,
     /// What TLS agreed on; `None` on a plain connection.
     pub tls: Option<TlsFacts>,
 }
@@ -105,6 +107,12 @@ impl Connection {
     /// Who opened the connection: the PROXY header's source when it has one, else the socket's other end.
     pub fn peer(&self) -> Remote {
         self.proxy_header.as_ref().and_then(|header| header.source).map_or(self.remote, Remote::from)
+    }
+
+    /// Whether whoever opened the connection spoke TLS: to us, or to the proxy in front, as its PROXY header says.
+    pub fn is_tls(&self) -> bool {
+        let tls_in_front = || self.proxy_header.as_ref()?.tlvs.ssl.as_ref().map(Ssl::is_tls);
+        self.tls.is_some() || tls_in_front() == Some(true)
     }
 
     /// Where the connection was opened to: the PROXY header's destination when it has one, else the socket's own address.

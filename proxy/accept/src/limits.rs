@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipnet::IpNet;
 
+use crate::acceptor::REFUSAL_REASONS;
 use crate::forwarded::contains;
 
 /// Counts open connections, of all listeners that share it.
@@ -44,8 +45,8 @@ pub struct Counts {
     pub admitted: u64,
     /// Closed because of a limit.
     pub over_limit: u64,
-    /// Closed because of their PROXY header or TLS handshake.
-    pub refused: u64,
+    /// Closed because of their PROXY header or TLS handshake, in the order of [`REFUSAL_REASONS`].
+    pub refused: [u64; REFUSAL_REASONS.len()],
 }
 
 #[derive(Debug)]
@@ -56,7 +57,7 @@ struct Shared {
     open: AtomicUsize,
     admitted: AtomicU64,
     over_limit: AtomicU64,
-    refused: AtomicU64,
+    refused: [AtomicU64; REFUSAL_REASONS.len()],
     by_network: Mutex<HashMap<Network, usize>>,
 }
 
@@ -84,7 +85,7 @@ impl ConnectionLimits {
                 open: AtomicUsize::new(0),
                 admitted: AtomicU64::new(0),
                 over_limit: AtomicU64::new(0),
-                refused: AtomicU64::new(0),
+                refused: Default::default(),
                 by_network: Mutex::default(),
             }),
         }
@@ -110,7 +111,7 @@ impl ConnectionLimits {
             open: self.open(),
             admitted: self.shared.admitted.load(Ordering::Relaxed),
             over_limit: self.shared.over_limit.load(Ordering::Relaxed),
-            refused: self.shared.refused.load(Ordering::Relaxed),
+            refused: self.shared.refused.each_ref().map(|count| count.load(Ordering::Relaxed)),
         }
     }
 
@@ -143,9 +144,12 @@ impl Permit {
         Ok(())
     }
 
-    /// Counts this connection among the refused ones.
-    pub(crate) fn count_refused(&self) {
-        self.shared.refused.fetch_add(1, Ordering::Relaxed);
+    /// Counts this connection among those refused for this reason.
+    pub(crate) fn count_refused(&self, reason: &str) {
+        let counts = REFUSAL_REASONS.iter().zip(&self.shared.refused);
+        if let Some((_, count)) = counts.into_iter().find(|(known, _)| **known == reason) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn release_address(&mut self) {
@@ -213,7 +217,7 @@ mod tests {
         let third = limits.admit().unwrap();
         assert_eq!(limits.open(), 2);
         drop((second, third));
-        assert_eq!(limits.counts(), Counts { open: 0, admitted: 3, over_limit: 1, refused: 0 });
+        assert_eq!(limits.counts(), Counts { open: 0, admitted: 3, over_limit: 1, ..Counts::default() });
     }
 
     #[test]

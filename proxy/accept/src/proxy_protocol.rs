@@ -1,6 +1,8 @@
 //! The PROXY protocol, versions 1 and 2 (HAProxy PROXY protocol §2.1, §2.2): bytes to header and back. Pure.
 //! Who may send such a header is decided in `acceptor`.
 
+mod ssl;
+mod tlv;
 mod v1;
 mod v2;
 
@@ -9,6 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use conf::ProxyVersion;
 
 use crate::connection::folded;
+pub use ssl::Ssl;
+pub use tlv::{Others, Tlvs};
 
 /// A PROXY header.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +25,8 @@ pub struct ProxyHeader {
     pub source: Option<SocketAddr>,
     /// What they connected to; present when `source` is.
     pub destination: Option<SocketAddr>,
-    /// Additional fields of version 2, checked against their CRC-32C if that is among them.
-    pub tlvs: Vec<Tlv>,
+    /// What version 2 says beside that; nothing for `LOCAL` and an unspecified family.
+    pub tlvs: Tlvs,
 }
 
 /// Why the connection was made (§2.2).
@@ -32,15 +36,6 @@ pub enum Command {
     Local,
     /// For a client.
     Proxy,
-}
-
-/// An additional field of version 2 (§2.2.1 to §2.2.7).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tlv {
-    /// `PP2_TYPE_…`
-    pub kind: u8,
-    /// At most 2 KiB.
-    pub value: Vec<u8>,
 }
 
 /// Why bytes are no PROXY header.
@@ -75,13 +70,20 @@ pub fn parse(bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderEr
     Err(ProxyHeaderError::Missing)
 }
 
-/// A header to send. Without a source or destination it is `UNKNOWN` (version 1) or `LOCAL` (version 2). If only one of
-/// the two is IPv4, it is written IPv4-mapped (`::ffff:192.0.2.1`), so that the client is not lost.
-pub fn write(version: ProxyVersion, source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Vec<u8> {
+/// A header to send. Without a source or destination it is `UNKNOWN` (version 1) or `LOCAL` (version 2), and has nothing
+/// else in it. If only one of the two is IPv4, it is written IPv4-mapped (`::ffff:192.0.2.1`), so that the client is not
+/// lost. Version 1 has no additional fields; of version 2 those are left out that would make it longer than
+/// [`MAX_HEADER_BYTES`].
+pub fn write(
+    version: ProxyVersion,
+    source: Option<SocketAddr>,
+    destination: Option<SocketAddr>,
+    tlvs: &Tlvs,
+) -> Vec<u8> {
     let addresses = source.zip(destination).map(|(source, destination)| one_family(source, destination));
     match version {
         ProxyVersion::V1 => v1::write(addresses),
-        ProxyVersion::V2 => v2::write(addresses),
+        ProxyVersion::V2 => v2::write(addresses, tlvs),
     }
 }
 

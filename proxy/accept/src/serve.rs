@@ -100,8 +100,8 @@ where
     match admitted(&acceptor, &mut permit, stream, remote).await {
         Ok((io, connection)) => handle(io, connection).await,
         Err(error) => {
-            if matches!(error, NotServed::Refused(_)) {
-                permit.count_refused();
+            if let NotServed::Refused(refused) = &error {
+                permit.count_refused(refused.reason());
             }
             log_refused(&acceptor, remote, &error);
         }
@@ -115,14 +115,12 @@ async fn admitted(
     stream: Stream,
     remote: Remote,
 ) -> Result<(Io, Connection), NotServed> {
-    let work = async {
-        let (stream, connection) = acceptor.identify(stream, remote).await?;
-        if let Some(ip) = connection.peer().ip() {
-            permit.claim_address(ip)?;
-        }
-        Ok(acceptor.secure(stream, connection).await?)
-    };
-    acceptor.in_time(remote, work).await
+    let deadline = acceptor.deadline();
+    let (stream, connection) = acceptor.identify(stream, remote, deadline).await?;
+    if let Some(ip) = connection.peer().ip() {
+        permit.claim_address(ip)?;
+    }
+    Ok(acceptor.secure(stream, connection, deadline).await?)
 }
 
 /// Why a connection was closed before it was handed on.

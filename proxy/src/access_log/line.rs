@@ -30,6 +30,8 @@ pub(crate) struct Entry<'a> {
     /// From choosing the server to the head of its answer.
     pub(crate) upstream_time: Option<Duration>,
     pub(crate) error: Option<&'a str>,
+    /// Names the client's connection in the logs of all proxies.
+    pub(crate) connection: &'a str,
     /// For the combined format.
     pub(crate) referer: &'a str,
     /// For the combined format.
@@ -70,6 +72,8 @@ pub(super) fn json(entry: &Entry<'_>, time: SystemTime, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(b",\"error\":");
     optional(out, entry.error);
+    out.extend_from_slice(b",\"connection\":");
+    string(out, entry.connection);
     out.extend_from_slice(b"}\n");
 }
 
@@ -224,6 +228,7 @@ impl Entry<'static> {
             duration: Duration::from_micros(1_234_567),
             upstream_time: None,
             error: Some("no such \"route\""),
+            connection: "0-1",
             referer: "",
             user_agent: "a\"b",
         }
@@ -251,7 +256,7 @@ mod tests {
                 r#""protocol":"HTTP/2.0","tls":"1.3","method":"GET","host":"a.example","#,
                 r#""path":"/x?access_token=<redacted>","site":"a.example","route":null,"upstream":null,"status":404,"#,
                 r#""bytes_in":0,"bytes_out":12,"duration_ms":1234.567,"upstream_ms":null,"#,
-                r#""error":"no such \"route\""}"#,
+                r#""error":"no such \"route\"","connection":"0-1"}"#,
                 "\n"
             )
         );

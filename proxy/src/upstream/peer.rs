@@ -62,11 +62,11 @@ mod tests {
     use pingora::upstreams::peer::Peer as _;
 
     use super::*;
-    use crate::upstream::dial::introduction;
+    use crate::upstream::dial::introducing;
 
     fn peer(key: Option<u64>) -> HttpPeer {
         let address = SocketAddr::Inet("127.0.0.1:80".parse().unwrap());
-        let introduction = introduction(conf::ProxyVersion::V2, None, None, Duration::from_secs(1));
+        let introduction = introducing(Vec::new, Duration::from_secs(1));
         make_peer(address, None, &Timeouts::default(), key.map(|key| Identity { key, introduction }))
     }
 

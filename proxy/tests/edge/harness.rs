@@ -313,7 +313,13 @@ pub(crate) fn prefix(prefix: &str, action: Action) -> Route {
 
 pub(crate) fn upstream_of(name: &str, servers: Vec<conf::Server>) -> conf::Upstream {
     let forwarded_for = conf::ForwardedFor::Replace;
-    conf::Upstream { name: name.into(), servers, proxy_protocol: None, forwarded_for }
+    conf::Upstream {
+        name: name.into(),
+        servers,
+        proxy_protocol: None,
+        proxy_tlvs: conf::ProxyTlv::DEFAULT.to_vec(),
+        forwarded_for,
+    }
 }
 
 /// A configuration with one plain listener and one site for every host.

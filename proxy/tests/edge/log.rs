@@ -47,4 +47,7 @@ async fn every_request_has_a_line() {
         (&400.into(), &"nonsense".into(), &"-".into())
     );
     assert_eq!(lines[2]["error"], "malformed request: request line");
+    let connections: std::collections::BTreeSet<_> =
+        lines.iter().filter_map(|line| line["connection"].as_str()).collect();
+    assert_eq!(connections.len(), 3, "each came on a connection of its own: {text}");
 }

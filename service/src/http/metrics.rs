@@ -59,7 +59,14 @@ impl Traffic {
         }
         let _ = writeln!(text, "# HELP gatehouse_auth_connections Open connections.");
         let _ = writeln!(text, "# TYPE gatehouse_auth_connections gauge");
-        let _ = writeln!(text, "gatehouse_auth_connections {}", self.limits.open());
+        let connections = self.limits.counts();
+        let _ = writeln!(text, "gatehouse_auth_connections {}", connections.open);
+        let name = "gatehouse_auth_connections_refused_total";
+        let _ = writeln!(text, "# HELP {name} Connections closed for their PROXY header or TLS handshake.");
+        let _ = writeln!(text, "# TYPE {name} counter");
+        for (reason, count) in accept::REFUSAL_REASONS.iter().zip(connections.refused) {
+            let _ = writeln!(text, "{name}{{reason=\"{reason}\"}} {count}");
+        }
         if let Some(waiting) = waiting {
             let _ = writeln!(text, "# HELP gatehouse_auth_outbox_jobs What Synapse has not heard yet.");
             let _ = writeln!(text, "# TYPE gatehouse_auth_outbox_jobs gauge");

@@ -1,4 +1,5 @@
-//! PROXY protocol, versions 1 and 2: never panics, a prefix never contradicts the whole, what is read can be written.
+//! PROXY protocol, versions 1 and 2: never panics, a prefix never contradicts the whole, what is
+//! read can be written, additional fields included, and stays within its bounds.
 #![no_main]
 
 use accept::proxy_protocol::{Command, MAX_HEADER_BYTES, parse, write};
@@ -20,7 +21,13 @@ fuzz_target!(|bytes: &[u8]| {
     if header.command == Command::Local {
         assert_eq!(header.source, None);
     }
-    let written = write(header.version, header.source, header.destination);
+    assert!(header.tlvs.others.iter().map(|(_, value)| value.len() + 3).sum::<usize>() < MAX_HEADER_BYTES);
+    let written = write(header.version, header.source, header.destination, &header.tlvs);
+    assert!(written.len() <= MAX_HEADER_BYTES);
     let (again, taken) = parse(&written).expect("what we write is valid").expect("and complete");
     assert_eq!((again.source, again.destination, taken), (header.source, header.destination, written.len()));
+    // A header that has grown, because its addresses became IPv6, may have lost fields.
+    if header.source.is_some() && written.len() + 64 < MAX_HEADER_BYTES {
+        assert_eq!(again.tlvs, header.tlvs);
+    }
 });

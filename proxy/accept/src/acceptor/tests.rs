@@ -10,6 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
 use crate::fixtures::{certificate, client_config, leaf, tcp_pair, tls_connect};
+use crate::proxy_protocol::{Ssl, Tlvs};
 
 const REMOTE: &str = "192.0.2.1:4711";
 
@@ -97,7 +98,7 @@ async fn unix_peer_must_send_a_header_and_is_believed() {
 
 #[tokio::test]
 async fn local_header_leaves_the_socket_to_speak_for_itself() {
-    let local = proxy_protocol::write(conf::ProxyVersion::V2, None, None);
+    let local = proxy_protocol::write(conf::ProxyVersion::V2, None, None, &Tlvs::default());
     let (connection, _) =
         check(ProxyPolicy::Always(trusting("192.0.2.0/24")), remote(), &local).await.unwrap();
     assert_eq!(connection.peer(), remote());
@@ -111,6 +112,7 @@ async fn end_in_the_middle_of_a_header_ends_at_once() {
         conf::ProxyVersion::V2,
         Some("203.0.113.7:1".parse().unwrap()),
         Some("10.0.0.1:2".parse().unwrap()),
+        &Tlvs::default(),
     );
     for part in [&b""[..], b"PROXY TCP4 203.0", b"\r\n\r\n", &binary[..20]] {
         let started = Instant::now();
@@ -140,14 +142,68 @@ async fn header_may_come_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn silent_peer_meets_the_deadline() {
+async fn deadline_is_one_for_header_and_handshake_and_says_what_was_missing() {
     let cert = certificate(&["a.example"]);
-    let tls = server_config_for(&cert, &[]);
-    for (policy, tls) in [(ProxyPolicy::From(trusting("192.0.2.0/24")), None), (ProxyPolicy::Off, Some(tls))]
-    {
-        let (_client, stream) = tcp_pair().await;
+    let tls = || Some(server_config_for(&cert, &[]));
+    let from = || ProxyPolicy::From(trusting("192.0.2.0/24"));
+    let cases: [(_, _, &[u8], &str); 5] = [
+        (from(), None, b"", "proxy_deadline"),
+        (from(), None, b"PROXY TCP4 203.0.113.7", "proxy_deadline"),
+        (from(), tls(), b"\r\n\r\n", "proxy_deadline"),
+        (from(), tls(), b"PROXY UNKNOWN\r\n\x16\x03", "tls_deadline"),
+        (ProxyPolicy::Off, tls(), b"\x16\x03\x01", "tls_deadline"),
+    ];
+    for (policy, tls, bytes, reason) in cases {
+        let (mut client, stream) = tcp_pair().await;
+        client.write_all(bytes).await.unwrap();
         let acceptor = Acceptor { handshake: Duration::from_millis(20), ..acceptor(policy, tls) };
-        assert!(matches!(acceptor.establish(stream, remote()).await, Err(Refused::Deadline)));
+        let refused = acceptor.establish(stream, remote()).await.unwrap_err();
+        assert_eq!(refused.reason(), reason, "{bytes:?}");
+    }
+}
+
+#[test]
+fn every_refusal_is_counted_somewhere() {
+    let io = || io::Error::other("test");
+    let refusals = [
+        Refused::Untrusted,
+        ProxyHeaderError::Missing.into(),
+        ProxyHeaderError::TooLong.into(),
+        ProxyHeaderError::Malformed("test").into(),
+        ProxyHeaderError::Checksum.into(),
+        Refused::Closed,
+        Refused::Read(io()),
+        Refused::HeaderDeadline,
+        Refused::Tls(io()),
+        Refused::TlsDeadline,
+    ];
+    assert_eq!(refusals.map(|refused| refused.reason()), REFUSAL_REASONS);
+}
+
+#[tokio::test]
+async fn state_of_the_clients_certificate_is_known() {
+    let (cert, own) = (certificate(&["a.example"]), certificate(&["client.example"]));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(leaf(&own)).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let verifier =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone())
+            .allow_unauthenticated()
+            .build()
+            .unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(rustls::ALL_VERSIONS)
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(Resolver::new(std::slice::from_ref(&cert))));
+    let config = Arc::new(config);
+    let without = client_config(&[&cert], &[&TLS13], &[]);
+    let mut with = (*without).clone();
+    with.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(own.key.clone()));
+    for (client, shows) in [(without, false), (Arc::new(with), true)] {
+        let (facts, _) = handshake(&config, &client, "a.example").await.unwrap();
+        assert_eq!(facts.has_client_certificate, shows);
+        assert_eq!(Ssl::from(&facts).is_verified(), shows);
     }
 }
 

@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use conf::ProxyVersion;
+use proptest::option::of;
 use proptest::prelude::*;
 
+use super::tlv::{CRC32C, NOOP};
 use super::*;
 
 fn socket(text: &str) -> SocketAddr {
@@ -140,7 +142,7 @@ fn v2_unassigned_values_and_short_blocks_are_malformed() {
 fn v2_is_at_most_2_kib() {
     let padded = |length: usize| {
         let padding = u16::try_from(length - 16 - 12 - 3).unwrap().to_be_bytes();
-        let noop = [&[v2::TLV_NOOP], padding.as_slice(), &vec![0; length - 16 - 12 - 3]].concat();
+        let noop = [&[NOOP], padding.as_slice(), &vec![0; length - 16 - 12 - 3]].concat();
         binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &noop].concat())
     };
     check(&padded(MAX_HEADER_BYTES), Some(("203.0.113.7:4660", "10.0.0.1:443")));
@@ -148,25 +150,124 @@ fn v2_is_at_most_2_kib() {
     check_error(&padded(MAX_HEADER_BYTES + 1)[..16], ProxyHeaderError::TooLong);
 }
 
+/// A TCP over IPv4 header with these fields.
+fn with_fields(fields: &[&[u8]]) -> Vec<u8> {
+    binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &fields.concat()].concat())
+}
+
+fn field(kind: u8, value: &[u8]) -> Vec<u8> {
+    [&[kind], u16::try_from(value.len()).unwrap().to_be_bytes().as_slice(), value].concat()
+}
+
+fn tlvs_of(bytes: &[u8]) -> Tlvs {
+    parse(bytes).unwrap().unwrap().0.tlvs
+}
+
 #[test]
-fn v2_fields_are_kept_and_padding_is_not() {
-    let fields = [0x01, 0, 2, b'h', b'2', v2::TLV_NOOP, 0, 3, 0, 0, 0, 0xea, 0, 0];
-    let (header, _) = parse(&binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &fields].concat())).unwrap().unwrap();
-    let expected = [Tlv { kind: 0x01, value: b"h2".to_vec() }, Tlv { kind: 0xea, value: Vec::new() }];
-    assert_eq!(header.tlvs, expected);
-    for cut in [1, 2, 4] {
-        malformed(&binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &fields[..cut]].concat()));
+fn v2_fields_are_read() {
+    let ssl = [
+        &[0x07, 0, 0, 0, 0][..],
+        &field(0x21, b"TLSv1.3"),
+        &field(0x22, b"alice"),
+        &field(0x23, b"TLS_AES_128_GCM_SHA256"),
+        &field(0x24, b"SHA256"),
+        &field(0x25, b"RSA2048"),
+        &field(0x2f, b"later"),
+    ]
+    .concat();
+    let tlvs = tlvs_of(&with_fields(&[
+        &field(0x01, b"h2"),
+        &field(NOOP, &[0; 3]),
+        &field(0xea, b"\x01vpce-1"),
+        &field(0x02, "b\u{fc}cher.example".as_bytes()),
+        &field(0x05, &[0xff; 128]),
+        &field(0x20, &ssl),
+        &field(0x30, b"blue"),
+        &field(0xea, b""),
+    ]));
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(tlvs.alpn.as_deref(), Some(b"h2".as_slice()));
+    assert_eq!(tlvs.authority, text("b\u{fc}cher.example"));
+    assert_eq!(tlvs.unique_id.as_deref(), Some([0xff; 128].as_slice()));
+    assert_eq!(tlvs.netns, text("blue"));
+    assert!(!tlvs.crc32c);
+    // Padding is not kept; types that are nobody's may repeat.
+    let others: Vec<_> = tlvs.others.iter().collect();
+    assert_eq!(others, [(0xea, b"\x01vpce-1".as_slice()), (0xea, b"")]);
+    let expected = Ssl {
+        client: 7,
+        verify: 0,
+        version: text("TLSv1.3"),
+        common_name: text("alice"),
+        cipher: text("TLS_AES_128_GCM_SHA256"),
+        signature_algorithm: text("SHA256"),
+        key_algorithm: text("RSA2048"),
+    };
+    assert!(expected.is_tls() && expected.has_certificate() && expected.is_verified());
+    assert_eq!(tlvs.ssl, Some(expected));
+    // Also behind the addresses of a Unix socket.
+    let unix = binary(0x21, 0x31, &[[0; 216].as_slice(), &field(0x05, b"id")].concat());
+    assert_eq!(tlvs_of(&unix).unique_id.as_deref(), Some(b"id".as_slice()));
+}
+
+#[test]
+fn v2_fields_that_do_not_fit_are_malformed() {
+    let authority = field(0x02, b"a.example");
+    for cut in 1..authority.len() {
+        malformed(&with_fields(&[&authority[..cut]]));
+    }
+    malformed(&with_fields(&[&authority, &[0xea, 0xff, 0xff]]));
+    for ssl in [
+        &b""[..],
+        &[1, 0, 0, 0],
+        &[1, 0, 0, 0, 0, 0x21],
+        &[1, 0, 0, 0, 0, 0x21, 0, 8, b'T'],
+        &[1, 0, 0, 0, 0, 0x21, 0, 0, 0x21, 0, 0],
+    ] {
+        malformed(&with_fields(&[&field(0x20, ssl)]));
+    }
+    assert_eq!(tlvs_of(&with_fields(&[&field(0x20, &[0; 5])])).ssl, Some(Ssl::default()));
+}
+
+#[test]
+fn v2_fields_are_bounded() {
+    malformed(&with_fields(&[&field(0x05, &[0; 129])]));
+    for kind in [0x02, 0x30] {
+        assert!(parse(&with_fields(&[&field(kind, &[b'a'; 255])])).is_ok());
+        for wrong in [&[b'a'; 256][..], b"a\nb", b"a\0", b"\xff"] {
+            malformed(&with_fields(&[&field(kind, wrong)]));
+        }
+    }
+    malformed(&with_fields(&[&field(0x20, &[&[1, 0, 0, 0, 0][..], &field(0x22, b"a\x1bb")].concat())]));
+}
+
+#[test]
+fn v2_assigned_fields_come_once() {
+    for kind in [0x01, 0x02, 0x05, 0x20, 0x30] {
+        let field = field(kind, b"12345");
+        assert!(parse(&with_fields(&[&field])).is_ok());
+        malformed(&with_fields(&[&field, &field]));
+        malformed(&with_fields(&[&field, &self::field(0xea, b"x"), &field]));
+    }
+}
+
+#[test]
+fn v2_unspecified_says_nothing() {
+    // Neither addresses nor fields: nobody says where one ends and the other begins.
+    for (command, family) in
+        [(0x20, 0x00), (0x20, 0x11), (0x21, 0x00), (0x21, 0x10), (0x21, 0x02), (0x21, 0x30)]
+    {
+        let bytes = binary(command, family, &[V4_BLOCK.as_slice(), &field(0x02, b"a.example")].concat());
+        check(&bytes, None);
+        assert_eq!(tlvs_of(&bytes), Tlvs::default(), "{command:x} {family:x}");
     }
 }
 
 #[test]
 fn v2_checksum_is_verified() {
     // Computed by an independent bitwise implementation below.
-    let mut bytes = binary(
-        0x21,
-        0x11,
-        &[V4_BLOCK.as_slice(), &[v2::TLV_CRC32C, 0, 4, 0, 0, 0, 0, 0x01, 0, 1, b'x']].concat(),
-    );
+    let mut bytes =
+        binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &[CRC32C, 0, 4, 0, 0, 0, 0, 0x01, 0, 1, b'x']].concat());
     let sum = bitwise_crc32c(&bytes);
     let place = 16 + 12 + 3;
     bytes[place..place + 4].copy_from_slice(&sum.to_be_bytes());
@@ -176,12 +277,8 @@ fn v2_checksum_is_verified() {
         wrong[changed] ^= 1;
         check_error(&wrong, ProxyHeaderError::Checksum);
     }
-    malformed(&binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &[v2::TLV_CRC32C, 0, 3, 0, 0, 0]].concat()));
-    malformed(&binary(
-        0x21,
-        0x11,
-        &[V4_BLOCK.as_slice(), &[v2::TLV_CRC32C, 0, 4, 0, 0, 0, 0].repeat(2)].concat(),
-    ));
+    malformed(&binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &[CRC32C, 0, 3, 0, 0, 0]].concat()));
+    malformed(&binary(0x21, 0x11, &[V4_BLOCK.as_slice(), &[CRC32C, 0, 4, 0, 0, 0, 0].repeat(2)].concat()));
 }
 
 #[test]
@@ -203,22 +300,86 @@ fn bitwise_crc32c(bytes: &[u8]) -> u32 {
 fn written_headers_are_what_the_specification_shows() {
     let addresses = (Some(socket("203.0.113.7:4660")), Some(socket("10.0.0.1:443")));
     assert_eq!(
-        write(ProxyVersion::V1, addresses.0, addresses.1),
+        write(ProxyVersion::V1, addresses.0, addresses.1, none()),
         b"PROXY TCP4 203.0.113.7 10.0.0.1 4660 443\r\n"
     );
-    assert_eq!(write(ProxyVersion::V2, addresses.0, addresses.1), binary(0x21, 0x11, &V4_BLOCK));
-    assert_eq!(write(ProxyVersion::V1, None, addresses.1), b"PROXY UNKNOWN\r\n");
-    assert_eq!(write(ProxyVersion::V2, addresses.0, None), binary(0x20, 0, &[]));
+    assert_eq!(write(ProxyVersion::V2, addresses.0, addresses.1, none()), binary(0x21, 0x11, &V4_BLOCK));
+    assert_eq!(write(ProxyVersion::V1, None, addresses.1, none()), b"PROXY UNKNOWN\r\n");
+    assert_eq!(write(ProxyVersion::V2, addresses.0, None, none()), binary(0x20, 0, &[]));
+}
+
+#[test]
+fn written_fields_are_what_the_specification_shows() {
+    let tlvs = Tlvs {
+        authority: Some("a.example".to_owned()),
+        unique_id: Some(b"id".to_vec()),
+        ssl: Some(Ssl { client: 1, verify: 1, version: Some("TLSv1.3".to_owned()), ..Ssl::default() }),
+        crc32c: true,
+        ..Tlvs::default()
+    };
+    let written =
+        write(ProxyVersion::V2, Some(socket("203.0.113.7:4660")), Some(socket("10.0.0.1:443")), &tlvs);
+    let mut expected = with_fields(&[
+        b"\x02\0\x09a.example",
+        b"\x05\0\x02id",
+        b"\x20\0\x0f\x01\0\0\0\x01\x21\0\x07TLSv1.3",
+        b"\x03\0\x04\0\0\0\0",
+    ]);
+    let (place, sum) = (expected.len() - 4, bitwise_crc32c(&expected));
+    expected[place..].copy_from_slice(&sum.to_be_bytes());
+    assert_eq!(written, expected);
+}
+
+#[test]
+fn nothing_too_long_is_written() {
+    let tlvs = Tlvs {
+        alpn: Some(vec![b'x'; 70_000]),
+        authority: Some("x".repeat(1900)),
+        unique_id: Some(vec![b'x'; 200]),
+        netns: Some("blue".to_owned()),
+        crc32c: true,
+        ..Tlvs::default()
+    };
+    let written = write(ProxyVersion::V2, Some(socket("[::1]:1")), Some(socket("[::1]:2")), &tlvs);
+    assert!(written.len() <= MAX_HEADER_BYTES);
+    // What still fits is there, and so is the checksum.
+    assert_eq!(written[52], 0x02);
+    assert_eq!(&written[written.len() - 14..written.len() - 4], b"\x30\0\x04blue\x03\0\x04");
+    // Without addresses nothing is said at all.
+    assert_eq!(write(ProxyVersion::V2, None, None, &tlvs), binary(0x20, 0, &[]));
+}
+
+#[test]
+fn the_most_that_can_be_read_can_be_written_again() {
+    let text = || Some("x".repeat(255));
+    let ssl = Ssl {
+        version: text(),
+        common_name: text(),
+        cipher: text(),
+        signature_algorithm: text(),
+        key_algorithm: text(),
+        ..Ssl::default()
+    };
+    // What the edge passes on.
+    let tlvs = Tlvs {
+        authority: text(),
+        unique_id: Some(vec![0; 128]),
+        ssl: Some(ssl),
+        crc32c: true,
+        ..Tlvs::default()
+    };
+    let written = write(ProxyVersion::V2, Some(socket("[2001:db8::1]:1")), Some(socket("[::1]:2")), &tlvs);
+    assert_eq!(tlvs_of(&written), tlvs);
 }
 
 #[test]
 fn mixed_families_keep_the_client() {
     let (source, destination) = (Some(socket("203.0.113.7:1")), Some(socket("[2001:db8::1]:2")));
     assert_eq!(
-        write(ProxyVersion::V1, source, destination),
+        write(ProxyVersion::V1, source, destination, none()),
         b"PROXY TCP6 ::ffff:203.0.113.7 2001:db8::1 1 2\r\n"
     );
-    check(&write(ProxyVersion::V2, source, destination), Some(("203.0.113.7:1", "[2001:db8::1]:2")));
+    check(&write(ProxyVersion::V2, source, destination, none()), Some(("203.0.113.7:1", "[2001:db8::1]:2")));
 }
 
 fn any_socket() -> impl Strategy<Value = SocketAddr> {
@@ -228,11 +389,44 @@ fn any_socket() -> impl Strategy<Value = SocketAddr> {
     ]
 }
 
+fn none() -> &'static Tlvs {
+    static NONE: std::sync::LazyLock<Tlvs> = std::sync::LazyLock::new(Tlvs::default);
+    &NONE
+}
+
+/// Fields that fit in a header.
+fn any_tlvs() -> impl Strategy<Value = Tlvs> {
+    let text = || of("[ -~\u{a1}-\u{ff}]{0,60}");
+    let bytes = |most| proptest::collection::vec(any::<u8>(), 0..most);
+    let certificates = (text(), text(), text(), text(), text());
+    let ssl = (any::<(u8, u32)>(), certificates).prop_map(|((client, verify), texts)| Ssl {
+        client,
+        verify,
+        version: texts.0,
+        common_name: texts.1,
+        cipher: texts.2,
+        signature_algorithm: texts.3,
+        key_algorithm: texts.4,
+    });
+    let others = proptest::collection::vec((0xe0..0xf0u8, bytes(9)), 0..4)
+        .prop_map(|others| others.iter().flat_map(|(kind, value)| field(*kind, value)).collect::<Vec<_>>());
+
+    (of(bytes(20)), text(), of(bytes(129)), of(ssl), text(), any::<bool>(), others).prop_map(
+        |(alpn, authority, unique_id, ssl, netns, crc32c, others)| {
+            // The only way to have such fields is to have read them.
+            let others = tlvs_of(&with_fields(&[&others])).others;
+            Tlvs { alpn, authority, unique_id, ssl, netns, crc32c, others }
+        },
+    )
+}
+
 /// Headers of which many are valid, with bytes changed in some and more bytes after.
 fn nearly_a_header() -> impl Strategy<Value = Vec<u8>> {
     let version = prop_oneof![Just(ProxyVersion::V1), Just(ProxyVersion::V2)];
-    let written = (version, any::<Option<(SocketAddr, SocketAddr)>>())
-        .prop_map(|(version, pair)| write(version, pair.map(|pair| pair.0), pair.map(|pair| pair.1)));
+    let written =
+        (version, any::<Option<(SocketAddr, SocketAddr)>>(), any_tlvs()).prop_map(|(version, pair, tlvs)| {
+            write(version, pair.map(|pair| pair.0), pair.map(|pair| pair.1), &tlvs)
+        });
     let built =
         (0x20..0x23u8, prop_oneof![Just(0x11u8), Just(0x21), Just(0x31), any::<u8>()], any::<[u8; 40]>())
             .prop_map(|(command, family, body)| binary(command, family, &body));
@@ -250,14 +444,20 @@ fn nearly_a_header() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn what_is_written_is_read(source in any_socket(), destination in any_socket(), rest in any::<[u8; 5]>()) {
+    fn what_is_written_is_read(
+        source in any_socket(),
+        destination in any_socket(),
+        tlvs in any_tlvs(),
+        rest in any::<[u8; 5]>(),
+    ) {
         for version in [ProxyVersion::V1, ProxyVersion::V2] {
-            let written = write(version, Some(source), Some(destination));
+            let written = write(version, Some(source), Some(destination), &tlvs);
             let (header, taken) = parse(&[written.as_slice(), &rest].concat()).unwrap().unwrap();
             prop_assert_eq!(taken, written.len());
             prop_assert_eq!(header.version, version);
             prop_assert_eq!(header.source, Some(folded(source)));
             prop_assert_eq!(header.destination, Some(folded(destination)));
+            prop_assert_eq!(&header.tlvs, if version == ProxyVersion::V2 { &tlvs } else { none() });
         }
     }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use conf::ProxyVersion;
 
-use super::{Addresses, Command, ProxyHeader, ProxyHeaderError};
+use super::{Addresses, Command, ProxyHeader, ProxyHeaderError, Tlvs};
 
 /// `bytes` begins with [`START`].
 pub(super) fn parse(bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderError> {
@@ -19,7 +19,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyH
         command: Command::Proxy,
         source,
         destination,
-        tlvs: Vec::new(),
+        tlvs: Tlvs::default(),
     };
     Ok(Some((header, end + 2)))
 }

@@ -78,7 +78,12 @@ async fn both_versions_of_the_proxy_protocol_say_who_asked() {
     let (source, destination): (SocketAddr, SocketAddr) =
         ("203.0.113.7:4711".parse().expect("an address"), "192.0.2.1:443".parse().expect("an address"));
     for (version, number) in [(conf::ProxyVersion::V1, 1), (conf::ProxyVersion::V2, 2)] {
-        let header = accept::proxy_protocol::write(version, Some(source), Some(destination));
+        let header = accept::proxy_protocol::write(
+            version,
+            Some(source),
+            Some(destination),
+            &accept::proxy_protocol::Tlvs::default(),
+        );
         let info = after(&running, &header, "X-Forwarded-For: 198.51.100.9\r\n").await;
         assert_eq!(info["client"], "203.0.113.7", "the forged field is not believed");
         assert_eq!(info["proxy_protocol"]["version"], number);
@@ -92,7 +97,8 @@ async fn both_versions_of_the_proxy_protocol_say_who_asked() {
 async fn a_proxy_header_without_an_address_falls_back_to_the_field() {
     let running = Running::start(proxied()).await;
     for version in [conf::ProxyVersion::V1, conf::ProxyVersion::V2] {
-        let header = accept::proxy_protocol::write(version, None, None);
+        let header =
+            accept::proxy_protocol::write(version, None, None, &accept::proxy_protocol::Tlvs::default());
         let info = after(&running, &header, "X-Forwarded-For: 203.0.113.7\r\n").await;
         assert_eq!(info["client"], "203.0.113.7");
         assert_eq!(info["proxy_protocol"]["source"], Value::Null);

@@ -53,7 +53,12 @@ async fn the_proxy_header_comes_before_tls() {
         let (client, _) = relay.accept().await.expect("a connection");
         let mut server = TcpStream::connect(far).await.expect("a connection");
         let source = Some("203.0.113.7:4711".parse().expect("an address"));
-        let header = accept::proxy_protocol::write(conf::ProxyVersion::V2, source, Some(far));
+        let header = accept::proxy_protocol::write(
+            conf::ProxyVersion::V2,
+            source,
+            Some(far),
+            &accept::proxy_protocol::Tlvs::default(),
+        );
         server.write_all(&header).await.expect("written");
         both_ways(client, server).await;
     });
