@@ -101,6 +101,11 @@ impl Client {
         Self { stream: Box::new(StreamOwned::new(connection, stream)), socket, read: Vec::new() }
     }
 
+    /// Where the connection comes from.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
     /// Sends bytes as they are.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.try_send(bytes).unwrap();
