@@ -12,6 +12,9 @@ pub(crate) struct ProxySeen {
     pub(crate) tlvs: Vec<(u8, Vec<u8>)>,
 }
 
+/// Type and text of fields.
+pub(crate) type Texts = Vec<(u8, String)>;
+
 impl ProxySeen {
     /// The value of the only field of this type.
     pub(crate) fn tlv(&self, kind: u8) -> Option<&[u8]> {
@@ -27,7 +30,7 @@ impl ProxySeen {
     }
 
     /// What `PP2_TYPE_SSL` says: its bits, the result of the verification, and the fields inside.
-    pub(crate) fn ssl(&self) -> Option<(u8, u32, Vec<(u8, String)>)> {
+    pub(crate) fn ssl(&self) -> Option<(u8, u32, Texts)> {
         let value = self.tlv(0x20)?;
         let text = |(kind, value): (u8, Vec<u8>)| (kind, String::from_utf8(value).unwrap());
         let inside = read_tlvs(&value[5..]).into_iter().map(text).collect();
