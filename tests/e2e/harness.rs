@@ -20,6 +20,7 @@ mod upstream;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub(crate) use auth::{SHARED_SECRET, auth_yaml, auth_yaml_for};
@@ -105,11 +106,26 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| panic!("{name} is not installed; tests/run installs what the tests need"))
 }
 
-/// A port that nobody listens on, for programs that cannot choose one themselves.
+/// A port for a program that cannot choose one itself. No two calls get the same, and the system gives it to nobody who asks for
+/// port 0: it lies below the range for those. A port of that range could go to another test before the program binds it, and
+/// HAProxy, which sets `SO_REUSEPORT`, would then share it silently.
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Another process of tests beside this one begins elsewhere.
+    let begin = std::process::id().wrapping_mul(101) % PORTS;
+    for _ in 0..PORTS {
+        let offset = (begin + u32::from(NEXT.fetch_add(1, Ordering::Relaxed))) % PORTS;
+        let port = FIRST_PORT + u16::try_from(offset).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("all ports from {FIRST_PORT} on are taken");
 }
+
+/// [`free_port`] chooses from here on; Linux begins with the ports that it gives itself at 32768.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u32 = 12_000;
 
 /// Waits until something listens on a loopback port, for programs that do not say when they are ready.
 pub(crate) fn wait_until_listening(port: u16) -> std::net::SocketAddr {
