@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::maintenance::{DEFAULT_MESSAGE, Notice};
+use crate::metrics::Limit;
 
 pub(crate) use form::{Asked, FaultAnswer};
 
@@ -140,6 +141,32 @@ impl Fault {
             | Self::UpstreamBroken
             | Self::UpstreamTimeout => Side::Upstream,
             Self::Maintenance | Self::Internal => Side::Internal,
+        }
+    }
+
+    /// The limit or deadline that it means.
+    pub(crate) fn limit(self) -> Option<Limit> {
+        match self {
+            Self::TargetTooLong | Self::HeadTooLarge => Some(Limit::MaxHeaderSize),
+            Self::BodyTooLarge => Some(Limit::MaxBodySize),
+            Self::ClientSlow => Some(Limit::Body),
+            Self::UpstreamConnectTimeout => Some(Limit::Connect),
+            Self::UpstreamTimeout => Some(Limit::UpstreamRead),
+            Self::Malformed(_)
+            | Self::AmbiguousPath
+            | Self::MethodNotAllowed
+            | Self::TransferCoding
+            | Self::Expectation
+            | Self::NoSite
+            | Self::NoRoute
+            | Self::NotAllowed
+            | Self::Denied(_)
+            | Self::File(_)
+            | Self::ClientGone
+            | Self::UpstreamUnreachable
+            | Self::UpstreamBroken
+            | Self::Maintenance
+            | Self::Internal => None,
         }
     }
 

@@ -21,6 +21,7 @@ use pingora::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
 use crate::error::Fault;
+use crate::metrics::{Counters, Limit};
 pub(crate) use close::close;
 pub(crate) use io::EdgeIo;
 use io::Remains;
@@ -64,6 +65,7 @@ pub(crate) struct ClientConnection {
     pub(crate) is_h2: bool,
     /// A random number, for a name that no connection of another run has.
     run: u64,
+    counters: Arc<Counters>,
     phase: AtomicU8,
     /// Bytes of the client are still under way: discard them before the socket is closed.
     lingers: AtomicBool,
@@ -92,13 +94,14 @@ enum Phase {
 
 impl ClientConnection {
     /// A connection on the listener with this index. `run` is random, and one for all connections of a worker.
-    pub(crate) fn new(facts: Connection, listener: usize, run: u64) -> Self {
+    pub(crate) fn new(facts: Connection, listener: usize, run: u64, counters: Arc<Counters>) -> Self {
         let is_h2 = facts.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
         Self {
             facts,
             listener,
             is_h2,
             run,
+            counters,
             phase: AtomicU8::new(Phase::Idle as u8),
             lingers: AtomicBool::new(false),
             is_tunnel: AtomicBool::new(false),
@@ -112,6 +115,11 @@ impl ClientConnection {
     /// The connection behind a Pingora session.
     pub(crate) fn of(session: &pingora_proxy::Session) -> Option<&Arc<Self>> {
         session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Self>>()
+    }
+
+    /// Counts that this connection has come up against a limit or a deadline.
+    pub(crate) fn limit_hit(&self, limit: Limit) {
+        self.counters.limit_hit(limit);
     }
 
     /// The connection's name in the logs of all proxies on its way.

@@ -333,7 +333,11 @@ impl ProxyHttp for Phases {
             upstream.failed(&mut context.tries, Instant::now());
             tracing::warn!(upstream = %upstream.config.name, %error, "upstream server cannot be connected");
         }
-        context.fault = Some(Fault::from_engine(&error));
+        let fault = Fault::from_engine(&error);
+        if let Some(limit) = fault.limit() {
+            self.counters.limit_hit(limit);
+        }
+        context.fault = Some(fault);
         error.set_retry(true);
         error
     }
@@ -501,6 +505,9 @@ impl ProxyHttp for Phases {
         };
         let microseconds = u64::try_from(context.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.counters.request(status, session.body_bytes_read(), session.body_bytes_sent(), microseconds);
+        if let Some(fault) = context.fault {
+            self.counters.fault(fault);
+        }
         self.write_log(session, context, status);
         if let Some(connection) = &context.connection {
             connection.request_ends();

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use crate::access_log::{Entry, LogHandle};
 use crate::listener::{ClientConnection, EdgeIo, IoLimits, StreamPolicy, Upload, close, serve_streams};
 use crate::maintenance::Maintenance;
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Limit};
 use crate::phases::Phases;
 use crate::route::Router;
 use crate::upstream::Upstream;
@@ -88,7 +88,8 @@ impl Worker {
             let engine = engine.clone();
             let handle = move |io, facts| {
                 let engine = engine.clone();
-                async move { engine.connection(io, ClientConnection::new(facts, index, run)).await }
+                let counters = engine.counters.clone();
+                async move { engine.connection(io, ClientConnection::new(facts, index, run, counters)).await }
             };
             listeners.spawn(accept::serve(
                 socket.into_listener()?,
@@ -136,6 +137,7 @@ impl Engine {
         }
         if let Some(refusal) = connection.refusal() {
             self.counters.refused_head();
+            self.counters.fault(refusal.fault);
             self.log(&Entry {
                 method: &refusal.method,
                 path: &refusal.target,
@@ -151,6 +153,7 @@ impl Engine {
     fn log_cut(&self, connection: &ClientConnection, upload: &Upload) {
         let status = upload.status().unwrap_or(REQUEST_TIMEOUT);
         self.counters.request(status, 0, 0, 0);
+        self.counters.limit_hit(Limit::Body);
         let Some(summary) = upload.summary.get() else { return };
         self.log(&Entry {
             id: summary.id,

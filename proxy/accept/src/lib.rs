@@ -3,6 +3,7 @@
 pub mod acceptor;
 pub mod bind;
 pub mod connection;
+pub mod exposition;
 pub mod forwarded;
 pub mod limits;
 pub mod proxy_protocol;
@@ -16,6 +17,7 @@ mod fixtures;
 pub use acceptor::{Acceptor, ProxyPolicy, REFUSAL_REASONS, Refused, server_config, server_config_for};
 pub use bind::{BindError, Bound, BoundAddress, BoundSocket, Listener, bind};
 pub use connection::{ClientAddress, Connection, Remote, TlsFacts};
+pub use exposition::Exposition;
 pub use forwarded::client_address;
 pub use limits::{ConnectionLimits, Counts, Permit, TooMany};
 pub use proxy_protocol::{ProxyHeader, ProxyHeaderError};

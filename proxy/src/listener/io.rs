@@ -28,6 +28,7 @@ use super::refusal::Refusal;
 use super::{ClientConnection, IoLimits, Phase};
 use crate::error::Fault;
 use crate::gate::head;
+use crate::metrics::Limit;
 
 /// A client's connection as Pingora sees it.
 #[derive(Debug)]
@@ -110,6 +111,7 @@ impl EdgeIo {
         let before = buffer.filled().len();
         let Poll::Ready(read) = self.poll_io(context, buffer) else {
             ready!(self.reading.poll(context));
+            self.connection.limit_hit(Limit::Idle);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         };
         if read.is_ok() && buffer.filled().len() == before {
@@ -150,6 +152,8 @@ impl EdgeIo {
             let before = buffer.filled().len();
             let Poll::Ready(read) = self.poll_io(context, buffer) else {
                 ready!(self.reading.poll(context));
+                let is_begun = !self.intake.held().is_empty();
+                self.connection.limit_hit(if is_begun { Limit::Header } else { Limit::Idle });
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             };
             read?;
@@ -312,6 +316,7 @@ impl EdgeIo {
             self.writing.set(Instant::now() + self.limits.send);
         }
         ready!(self.writing.poll(context));
+        self.connection.limit_hit(Limit::Send);
         self.end = End::Broken;
         Poll::Ready(io::ErrorKind::TimedOut.into())
     }
