@@ -12,6 +12,20 @@ pub struct Limits {
     pub max_body_size: ByteSize,
     /// Largest request head (request line and fields). Default 32k.
     pub max_header_size: ByteSize,
+    /// Most fields of a request. Default 256.
+    pub max_header_count: usize,
+    /// Longest request target. Default 16k.
+    pub max_target_length: ByteSize,
+    /// Most bytes of the trailers and the chunk extensions of a request body, together. Default 8k.
+    pub max_trailer_size: ByteSize,
+    /// Longest PROXY header of version 2. Default 2k.
+    pub max_proxy_header_size: ByteSize,
+    /// Slowest request body, in bytes per second; 0 for no bound. Default 512.
+    pub min_body_rate: ByteSize,
+    /// Slowest answer that waits for its client, in bytes per second; 0 for no bound. Default 512.
+    pub min_send_rate: ByteSize,
+    /// Requests on one connection. Default 1000.
+    pub max_requests_per_connection: u32,
     /// Open connections, all listeners together. Default 10000.
     pub max_connections: usize,
     /// Open connections of one address (IPv6: of one /64). Default 200.
@@ -21,16 +35,20 @@ pub struct Limits {
 /// `edge.timeouts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// PROXY header and TLS handshake together. Default 10s.
+    /// The PROXY header, from the connection's beginning. Default 5s.
+    pub proxy_header: Duration,
+    /// The TLS handshake. Default 10s.
     pub handshake: Duration,
     /// The whole request head, from its first byte. Default 15s.
     pub header: Duration,
     /// A connection without a request. Default 75s.
     pub idle: Duration,
-    /// Between two reads of a request body. Default 60s.
+    /// As long as a request body may pause; what `min_body_rate` measures with. Default 60s.
     pub body: Duration,
-    /// Between two writes to the client. Default 60s.
+    /// As long as a client may take nothing of its answer; what `min_send_rate` measures with. Default 60s.
     pub send: Duration,
+    /// As long as a client that goes on sending after its answer is listened to. Default 10s.
+    pub linger: Duration,
     /// Connecting to an upstream. Default 5s.
     pub connect: Duration,
     /// Between two reads from an upstream. Default 200s.
@@ -44,6 +62,13 @@ impl Default for Limits {
         Self {
             max_body_size: ByteSize(50 << 20),
             max_header_size: ByteSize(32 << 10),
+            max_header_count: MOST_FIELDS,
+            max_target_length: ByteSize(16 << 10),
+            max_trailer_size: ByteSize(8 << 10),
+            max_proxy_header_size: ByteSize(2 << 10),
+            min_body_rate: ByteSize(512),
+            min_send_rate: ByteSize(512),
+            max_requests_per_connection: 1000,
             max_connections: 10_000,
             max_connections_per_ip: 200,
         }
@@ -53,11 +78,13 @@ impl Default for Limits {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
+            proxy_header: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(15),
             idle: Duration::from_secs(75),
             body: Duration::from_secs(60),
             send: Duration::from_secs(60),
+            linger: Duration::from_secs(10),
             connect: Duration::from_secs(5),
             upstream_read: Duration::from_secs(200),
             drain: Duration::from_secs(30),
@@ -71,30 +98,29 @@ impl Limits {
         let mut section = item.section()?;
         let default = Self::default();
         let read = Self {
-            max_body_size: section
-                .take("max_body_size")
-                .and_then(|item| item.size())
-                .unwrap_or(default.max_body_size),
-            max_header_size: section
-                .take("max_header_size")
-                .and_then(|item| {
-                    let size = item.size()?;
-                    if !(SMALLEST_HEADER..=LARGEST_HEADER).contains(&size) {
-                        item.error(format!("has to be between {SMALLEST_HEADER} and {LARGEST_HEADER}"));
-                    }
-                    Some(size)
-                })
-                .unwrap_or(default.max_header_size),
+            max_body_size: size(&mut section, "max_body_size", ANY).unwrap_or(default.max_body_size),
+            max_header_size: size(&mut section, "max_header_size", HEADER).unwrap_or(default.max_header_size),
+            max_header_count: section
+                .take("max_header_count")
+                .and_then(|item| item.whole(1, MOST_FIELDS))
+                .unwrap_or(default.max_header_count),
+            max_target_length: size(&mut section, "max_target_length", TARGET)
+                .unwrap_or(default.max_target_length),
+            max_trailer_size: size(&mut section, "max_trailer_size", TRAILERS)
+                .unwrap_or(default.max_trailer_size),
+            max_proxy_header_size: size(&mut section, "max_proxy_header_size", PROXY_HEADER)
+                .unwrap_or(default.max_proxy_header_size),
+            min_body_rate: size(&mut section, "min_body_rate", RATE).unwrap_or(default.min_body_rate),
+            min_send_rate: size(&mut section, "min_send_rate", RATE).unwrap_or(default.min_send_rate),
+            max_requests_per_connection: count(&mut section, "max_requests_per_connection")
+                .and_then(|count| u32::try_from(count).ok())
+                .unwrap_or(default.max_requests_per_connection),
             max_connections: count(&mut section, "max_connections").unwrap_or(default.max_connections),
             max_connections_per_ip: count(&mut section, "max_connections_per_ip")
                 .unwrap_or(default.max_connections_per_ip),
         };
         section.later(&[
-            ("max_requests_per_connection", "this limit is"),
             ("max_concurrent_streams", "this limit is"),
-            ("max_header_count", "this limit is"),
-            ("max_target_length", "this limit is"),
-            ("min_body_rate", "this limit is"),
             ("rate", "rate limits are"),
         ]);
         section.finish();
@@ -109,11 +135,13 @@ impl Timeouts {
         let mut read = |key, default| section.take(key).and_then(|item| item.duration()).unwrap_or(default);
         let default = Self::default();
         let timeouts = Self {
+            proxy_header: read("proxy_header", default.proxy_header),
             handshake: read("handshake", default.handshake),
             header: read("header", default.header),
             idle: read("idle", default.idle),
             body: read("body", default.body),
             send: read("send", default.send),
+            linger: read("linger", default.linger),
             connect: read("connect", default.connect),
             upstream_read: read("upstream_read", default.upstream_read),
             drain: read("drain", default.drain),
@@ -128,7 +156,26 @@ fn count(section: &mut Section<'_>, key: &'static str) -> Option<usize> {
     section.take(key)?.whole(1, 10_000_000)
 }
 
-/// A browser's request head with a few cookies has to fit.
-const SMALLEST_HEADER: ByteSize = ByteSize(1 << 10);
-/// Held in memory for each connection.
-const LARGEST_HEADER: ByteSize = ByteSize(1 << 20);
+/// A size within its bounds, both included.
+fn size(section: &mut Section<'_>, key: &'static str, (least, most): (u64, u64)) -> Option<ByteSize> {
+    let item = section.take(key)?;
+    let size = item.size()?;
+    if !(least..=most).contains(&size.0) {
+        item.error(format!("has to be between {} and {}", ByteSize(least), ByteSize(most)));
+    }
+    Some(size)
+}
+
+const ANY: (u64, u64) = (0, u64::MAX);
+/// A browser's request head with a few cookies has to fit; held in memory for each connection.
+const HEADER: (u64, u64) = (1 << 10, 1 << 20);
+/// A login's redirect has to fit; 65534 bytes are the most that the type for URIs takes.
+const TARGET: (u64, u64) = (256, 65_534);
+/// None at all is a choice; read and dropped, so never in memory.
+const TRAILERS: (u64, u64) = (0, 1 << 20);
+/// The specification's own recommendation for readers, and the most that the length field can say.
+const PROXY_HEADER: (u64, u64) = (536, 16 + 65_535);
+/// Above a megabyte a second nobody is slow.
+const RATE: (u64, u64) = (0, 1 << 20);
+/// The HTTP engine reads no more (`httparse`'s array of fields).
+const MOST_FIELDS: usize = 256;

@@ -164,6 +164,13 @@ fn limits(limits: &Limits) -> Keys {
     let mut keys = Keys::default();
     keys.put("max_body_size", limits.max_body_size.to_string());
     keys.put("max_header_size", limits.max_header_size.to_string());
+    keys.put("max_header_count", limits.max_header_count as u64);
+    keys.put("max_target_length", limits.max_target_length.to_string());
+    keys.put("max_trailer_size", limits.max_trailer_size.to_string());
+    keys.put("max_proxy_header_size", limits.max_proxy_header_size.to_string());
+    keys.put("min_body_rate", limits.min_body_rate.to_string());
+    keys.put("min_send_rate", limits.min_send_rate.to_string());
+    keys.put("max_requests_per_connection", u64::from(limits.max_requests_per_connection));
     keys.put("max_connections", limits.max_connections as u64);
     keys.put("max_connections_per_ip", limits.max_connections_per_ip as u64);
     keys
@@ -172,11 +179,13 @@ fn limits(limits: &Limits) -> Keys {
 fn timeouts(timeouts: &Timeouts) -> Keys {
     let mut keys = Keys::default();
     let all = [
+        ("proxy_header", timeouts.proxy_header),
         ("handshake", timeouts.handshake),
         ("header", timeouts.header),
         ("idle", timeouts.idle),
         ("body", timeouts.body),
         ("send", timeouts.send),
+        ("linger", timeouts.linger),
         ("connect", timeouts.connect),
         ("upstream_read", timeouts.upstream_read),
         ("drain", timeouts.drain),

@@ -80,8 +80,11 @@ edge:
           static: {root: assets, index: index.html, fallback: app/index.html}
           headers: {X-Frame-Options: SAMEORIGIN, Content-Security-Policy: "frame-ancestors 'self'"}
         - {prefix: /, static: {root: /srv/www}}
-  limits: {max_body_size: 1G, max_header_size: 64k, max_connections: 5, max_connections_per_ip: 2}
-  timeouts: {handshake: 1s, header: 2s, idle: 3s, body: 4s, send: 5s, connect: 500ms, upstream_read: 1h, drain: 2m}
+  limits:
+    {max_body_size: 1G, max_header_size: 64k, max_connections: 5, max_connections_per_ip: 2, max_header_count: 100,
+     max_target_length: 4k, max_trailer_size: 0, max_proxy_header_size: 1k, min_body_rate: 0, min_send_rate: 2k,
+     max_requests_per_connection: 7}
+  timeouts: {proxy_header: 6s, linger: 7s, handshake: 1s, header: 2s, idle: 3s, body: 4s, send: 5s, connect: 500ms, upstream_read: 1h, drain: 2m}
   access_log: {path: access.log, format: combined}
   admin: {binds: [{address: "127.0.0.1:9090"}]}
   threads: 3
