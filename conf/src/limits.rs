@@ -119,10 +119,7 @@ impl Limits {
             max_connections_per_ip: count(&mut section, "max_connections_per_ip")
                 .unwrap_or(default.max_connections_per_ip),
         };
-        section.later(&[
-            ("max_concurrent_streams", "this limit is"),
-            ("rate", "rate limits are"),
-        ]);
+        section.later(&[("max_concurrent_streams", "this limit is"), ("rate", "rate limits are")]);
         section.finish();
         Some(read)
     }

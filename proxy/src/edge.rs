@@ -182,6 +182,10 @@ fn acceptors(config: &conf::Edge) -> Vec<Arc<Acceptor>> {
         listener: listener.name.as_str().into(),
         proxy: listener.proxy_protocol.clone().map_or(ProxyPolicy::Off, ProxyPolicy::From),
         tls: tls.clone().filter(|_| listener.tls),
+        header: accept::HeaderBounds {
+            deadline: config.timeouts.proxy_header,
+            size: usize::try_from(config.limits.max_proxy_header_size.0).unwrap_or(usize::MAX),
+        },
         handshake: config.timeouts.handshake,
     };
     config.listeners.iter().map(acceptor).map(Arc::new).collect()

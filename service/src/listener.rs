@@ -26,7 +26,7 @@ use activity::{Activity, Verdict};
 use request::Context;
 use stalled::Stalled;
 
-/// PROXY header and TLS handshake together; MAS allows 5 s, mobile networks need more.
+/// The TLS handshake; MAS allows 5 s, mobile networks need more.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// A client that takes nothing of an answer for this long is gone.
 const WRITE_STALL: Duration = Duration::from_secs(30);
@@ -102,6 +102,7 @@ pub(crate) async fn serve(
             tls: listener.tls.as_ref().map(|certificate| {
                 accept::server_config_for(certificate, &[b"h2", b"http/1.1", b"http/1.0"])
             }),
+            header: accept::HeaderBounds::default(),
             handshake: HANDSHAKE,
         });
         let context = Arc::new(Context {

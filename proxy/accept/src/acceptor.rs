@@ -1,4 +1,4 @@
-//! From an accepted socket to a connection with facts: PROXY header, then TLS, under one deadline. Who may send a PROXY
+//! From an accepted socket to a connection with facts: PROXY header, then TLS, each under its deadline. Who may send a PROXY
 //! header is decided here and nowhere else.
 
 use std::io;
@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::AsyncReadExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::connection::{Connection, Remote, TlsFacts};
@@ -40,8 +40,25 @@ pub struct Acceptor {
     pub proxy: ProxyPolicy,
     /// TLS, if spoken.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Deadline of PROXY header and TLS handshake together.
+    /// How PROXY headers are bounded.
+    pub header: HeaderBounds,
+    /// Deadline of the TLS handshake, which begins behind the PROXY header.
     pub handshake: Duration,
+}
+
+/// Bounds of a PROXY header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderBounds {
+    /// From accept to its last byte. Default 5 s: the sender is a machine that writes it first of all, in one piece.
+    pub deadline: Duration,
+    /// Bytes of one of version 2. Default [`MAX_HEADER_BYTES`]. Those of version 1 have 107 at most.
+    pub size: usize,
+}
+
+impl Default for HeaderBounds {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(5), size: MAX_HEADER_BYTES }
+    }
 }
 
 /// Why a connection never came to HTTP. The caller closes it and logs at debug level: clients cause these at will.
@@ -108,14 +125,8 @@ impl Acceptor {
     /// # Errors
     /// The connection is not to be served; it is closed by dropping it.
     pub async fn establish(&self, stream: Stream, remote: Remote) -> Result<(Io, Connection), Refused> {
-        let deadline = self.deadline();
-        let (stream, connection) = self.identify(stream, remote, deadline).await?;
-        self.secure(stream, connection, deadline).await
-    }
-
-    /// Until when what happens before HTTP must be over, for a connection accepted now.
-    pub(crate) fn deadline(&self) -> Instant {
-        Instant::now() + self.handshake
+        let (stream, connection) = self.identify(stream, remote).await?;
+        self.secure(stream, connection).await
     }
 
     /// The first half: the PROXY header. Where nothing has to be waited for there is no timer either.
@@ -123,13 +134,12 @@ impl Acceptor {
         &self,
         mut stream: Stream,
         remote: Remote,
-        deadline: Instant,
     ) -> Result<(Replay, Connection), Refused> {
         let local = stream.local();
         if !self.proxy.demands_header(remote)? {
             return Ok((Replay::new(stream), self.connection(remote, local, None)));
         }
-        let reading = timeout_at(deadline, read_header(&mut stream));
+        let reading = timeout(self.header.deadline, read_header(&mut stream, self.header.size));
         let (header, read, consumed) = reading.await.map_err(|_| Refused::HeaderDeadline)??;
         let stream = Replay::with_pending(stream, read, consumed);
         Ok((stream, self.connection(remote, local, Some(header))))
@@ -140,11 +150,10 @@ impl Acceptor {
         &self,
         stream: Replay,
         mut connection: Connection,
-        deadline: Instant,
     ) -> Result<(Io, Connection), Refused> {
         let Some(config) = &self.tls else { return Ok((Io::Plain(stream), connection)) };
         let handshake = TlsAcceptor::from(config.clone()).accept(stream.reading_ahead());
-        let tls = timeout_at(deadline, handshake).await.map_err(|_| Refused::TlsDeadline)?;
+        let tls = timeout(self.handshake, handshake).await.map_err(|_| Refused::TlsDeadline)?;
         let tls = tls.map_err(Refused::Tls)?;
         connection.tls = Some(facts(tls.get_ref().1));
         Ok((Io::Tls(Box::new(tls)), connection))
@@ -180,14 +189,14 @@ impl ProxyPolicy {
 }
 
 /// Reads until the header is complete: the header, all bytes read, and how many of them are the header.
-async fn read_header(stream: &mut Stream) -> Result<(ProxyHeader, Vec<u8>, usize), Refused> {
-    let mut read = Vec::with_capacity(MAX_HEADER_BYTES);
+async fn read_header(stream: &mut Stream, max_size: usize) -> Result<(ProxyHeader, Vec<u8>, usize), Refused> {
+    let mut read = Vec::with_capacity(max_size.min(MAX_HEADER_BYTES));
     loop {
-        // There is always room: the parser needs no more than the capacity to come to a result.
+        // The parser needs no more than `max_size` to come to a result, so `read` does not grow much beyond it.
         if stream.read_buf(&mut read).await.map_err(Refused::Read)? == 0 {
             return Err(Refused::Closed);
         }
-        if let Some((header, consumed)) = proxy_protocol::parse(&read)? {
+        if let Some((header, consumed)) = proxy_protocol::parse_within(&read, max_size)? {
             return Ok((header, read, consumed));
         }
     }

@@ -14,7 +14,9 @@ pub mod stream;
 #[cfg(test)]
 mod fixtures;
 
-pub use acceptor::{Acceptor, ProxyPolicy, REFUSAL_REASONS, Refused, server_config, server_config_for};
+pub use acceptor::{
+    Acceptor, HeaderBounds, ProxyPolicy, REFUSAL_REASONS, Refused, server_config, server_config_for,
+};
 pub use bind::{BindError, Bound, BoundAddress, BoundSocket, Listener, bind};
 pub use connection::{ClientAddress, Connection, Remote, TlsFacts};
 pub use exposition::Exposition;

@@ -44,7 +44,7 @@ pub enum ProxyHeaderError {
     /// The bytes start otherwise.
     #[error("no PROXY header")]
     Missing,
-    /// Over 107 bytes (version 1) or 2 KiB (version 2).
+    /// Over 107 bytes (version 1) or the limit (version 2).
     #[error("PROXY header is too long")]
     TooLong,
     /// Does not follow the specification.
@@ -55,17 +55,25 @@ pub enum ProxyHeaderError {
     Checksum,
 }
 
-/// Reads a header at the start of `bytes`: the header and how many bytes it takes, or `None` when more bytes are needed.
-/// At most [`MAX_HEADER_BYTES`] are ever needed. IPv4-mapped IPv6 addresses become IPv4.
+/// [`parse_within`] the usual limit, [`MAX_HEADER_BYTES`].
 ///
 /// # Errors
 /// The header is missing or not valid. More bytes do not change that.
 pub fn parse(bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderError> {
+    parse_within(bytes, MAX_HEADER_BYTES)
+}
+
+/// Reads a header at the start of `bytes`: the header and how many bytes it takes, or `None` when more bytes are needed.
+/// At most `max_size` are ever needed, or 107, which is what version 1 has. IPv4-mapped IPv6 addresses become IPv4.
+///
+/// # Errors
+/// The header is missing or not valid. More bytes do not change that.
+pub fn parse_within(bytes: &[u8], max_size: usize) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderError> {
     if starts_alike(bytes, v1::START) {
         return if bytes.len() < v1::START.len() { Ok(None) } else { v1::parse(bytes) };
     }
     if starts_alike(bytes, v2::SIGNATURE) {
-        return if bytes.len() < v2::FIXED_BYTES { Ok(None) } else { v2::parse(bytes) };
+        return if bytes.len() < v2::FIXED_BYTES { Ok(None) } else { v2::parse(bytes, max_size) };
     }
     Err(ProxyHeaderError::Missing)
 }
@@ -87,7 +95,7 @@ pub fn write(
     }
 }
 
-/// The most bytes [`parse`] needs to come to a result.
+/// The most bytes that [`write()`] makes, and the usual limit for [`parse`].
 pub const MAX_HEADER_BYTES: usize = 2048;
 
 /// Two endpoints of one family.

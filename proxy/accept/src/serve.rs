@@ -115,12 +115,11 @@ async fn admitted(
     stream: Stream,
     remote: Remote,
 ) -> Result<(Io, Connection), NotServed> {
-    let deadline = acceptor.deadline();
-    let (stream, connection) = acceptor.identify(stream, remote, deadline).await?;
+    let (stream, connection) = acceptor.identify(stream, remote).await?;
     if let Some(ip) = connection.peer().ip() {
         permit.claim_address(ip)?;
     }
-    Ok(acceptor.secure(stream, connection, deadline).await?)
+    Ok(acceptor.secure(stream, connection).await?)
 }
 
 /// Why a connection was closed before it was handed on.

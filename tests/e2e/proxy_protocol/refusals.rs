@@ -7,7 +7,7 @@ use super::HOST;
 use crate::harness::{Certificates, Client, Folder, Gatehouse, Upstream};
 
 const BALANCER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
-/// `timeouts.handshake` of these tests.
+/// `timeouts.proxy_header` and `timeouts.handshake` of these tests.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 struct Edge {
@@ -30,7 +30,7 @@ edge:
   {tls}
   upstreams: {{api: {{servers: ["{upstream}"]}}}}
   sites: [{{hosts: ["_"], routes: [{{prefix: /, upstream: api}}]}}]
-  timeouts: {{handshake: {deadline}s}}
+  timeouts: {{proxy_header: {deadline}s, handshake: {deadline}s}}
   admin: {{binds: [{{address: "127.0.0.1:0"}}]}}
 "#,
         tls = certificates.yaml(),
@@ -177,7 +177,7 @@ fn a_header_that_does_not_end_meets_the_deadline() {
             edge.wait_for_refused("proxy_deadline", before);
         }
     }
-    // The same deadline covers the handshake that follows.
+    // The handshake that follows has its own.
     let address = edge.gatehouse.tcp("https");
     let mut client = Client::tcp_from(BALANCER, address);
     client.send("PROXY TCP4 203.0.113.7 127.0.0.1 1234 443\r\n");

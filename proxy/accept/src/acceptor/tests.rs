@@ -19,7 +19,13 @@ fn remote() -> Remote {
 }
 
 fn acceptor(proxy: ProxyPolicy, tls: Option<Arc<ServerConfig>>) -> Acceptor {
-    Acceptor { listener: "test".into(), proxy, tls, handshake: Duration::from_secs(5) }
+    Acceptor {
+        listener: "test".into(),
+        proxy,
+        tls,
+        header: HeaderBounds::default(),
+        handshake: Duration::from_secs(5),
+    }
 }
 
 fn trusting(network: &str) -> Vec<IpNet> {
@@ -142,7 +148,7 @@ async fn header_may_come_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn deadline_is_one_for_header_and_handshake_and_says_what_was_missing() {
+async fn header_and_handshake_have_a_deadline_each() {
     let cert = certificate(&["a.example"]);
     let tls = || Some(server_config_for(&cert, &[]));
     let from = || ProxyPolicy::From(trusting("192.0.2.0/24"));
@@ -156,9 +162,33 @@ async fn deadline_is_one_for_header_and_handshake_and_says_what_was_missing() {
     for (policy, tls, bytes, reason) in cases {
         let (mut client, stream) = tcp_pair().await;
         client.write_all(bytes).await.unwrap();
-        let acceptor = Acceptor { handshake: Duration::from_millis(20), ..acceptor(policy, tls) };
+        let (short, long) = (Duration::from_millis(20), Duration::from_secs(600));
+        let (of_header, handshake) = if reason == "proxy_deadline" { (short, long) } else { (long, short) };
+        let header = HeaderBounds { deadline: of_header, ..HeaderBounds::default() };
+        let acceptor = Acceptor { header, handshake, ..acceptor(policy, tls) };
         let refused = acceptor.establish(stream, remote()).await.unwrap_err();
         assert_eq!(refused.reason(), reason, "{bytes:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_size_of_a_header_has_a_limit() {
+    let large = [b"\r\n\r\n\0\r\nQUIT\n\x20\0".as_slice(), &3000u16.to_be_bytes(), &[0; 3000]].concat();
+    for (size, is_served) in [(2048, false), (3015, false), (3016, true)] {
+        let (mut client, stream) = tcp_pair().await;
+        client.write_all(&large).await.unwrap();
+        client.write_all(b"hello").await.unwrap();
+        let header = HeaderBounds { size, ..HeaderBounds::default() };
+        let policy = ProxyPolicy::From(trusting("192.0.2.0/24"));
+        let acceptor = Acceptor { header, ..acceptor(policy, None) };
+        match acceptor.establish(stream, remote()).await {
+            Ok((mut io, _)) => {
+                let mut read = [0; 5];
+                io.read_exact(&mut read).await.unwrap();
+                assert!(is_served && &read == b"hello", "{size}");
+            }
+            Err(refused) => assert_eq!((refused.reason(), is_served), ("proxy_too_long", false), "{size}"),
+        }
     }
 }
 

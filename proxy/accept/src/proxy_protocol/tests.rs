@@ -139,7 +139,7 @@ fn v2_unassigned_values_and_short_blocks_are_malformed() {
 }
 
 #[test]
-fn v2_is_at_most_2_kib() {
+fn v2_has_a_limit_of_usually_2_kib() {
     let padded = |length: usize| {
         let padding = u16::try_from(length - 16 - 12 - 3).unwrap().to_be_bytes();
         let noop = [&[NOOP], padding.as_slice(), &vec![0; length - 16 - 12 - 3]].concat();
@@ -148,6 +148,12 @@ fn v2_is_at_most_2_kib() {
     check(&padded(MAX_HEADER_BYTES), Some(("203.0.113.7:4660", "10.0.0.1:443")));
     check_error(&padded(MAX_HEADER_BYTES + 1), ProxyHeaderError::TooLong);
     check_error(&padded(MAX_HEADER_BYTES + 1)[..16], ProxyHeaderError::TooLong);
+    // Unless somebody wants it otherwise.
+    let large = padded(60_000);
+    assert_eq!(parse_within(&large, 60_000).unwrap().unwrap().1, 60_000);
+    assert_eq!(parse_within(&large[..59_999], 60_000), Ok(None));
+    assert_eq!(parse_within(&large[..16], 59_999), Err(ProxyHeaderError::TooLong));
+    assert_eq!(parse_within(&padded(537)[..16], 536), Err(ProxyHeaderError::TooLong));
 }
 
 /// A TCP over IPv4 header with these fields.

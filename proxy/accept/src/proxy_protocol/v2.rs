@@ -10,7 +10,7 @@ use super::tlv::{self, Tlvs};
 use super::{Addresses, Command, MAX_HEADER_BYTES, ProxyHeader, ProxyHeaderError};
 
 /// `bytes` holds at least the fixed part.
-pub(super) fn parse(bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderError> {
+pub(super) fn parse(bytes: &[u8], max_size: usize) -> Result<Option<(ProxyHeader, usize)>, ProxyHeaderError> {
     let [version_and_command, family, high, low] = [bytes[12], bytes[13], bytes[14], bytes[15]];
     let command = match version_and_command {
         LOCAL => Command::Local,
@@ -18,7 +18,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Option<(ProxyHeader, usize)>, ProxyH
         _ => return Err(Malformed("unknown version or command")),
     };
     let length = FIXED_BYTES + usize::from(u16::from_be_bytes([high, low]));
-    if length > MAX_HEADER_BYTES {
+    if length > max_size {
         return Err(TooLong);
     }
     if bytes.len() < length {

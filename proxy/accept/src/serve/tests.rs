@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::*;
-use crate::acceptor::ProxyPolicy;
+use crate::acceptor::{HeaderBounds, ProxyPolicy};
 use crate::bind::{BoundAddress, bind};
 
 struct Served {
@@ -24,7 +24,13 @@ async fn echo(limits: ConnectionLimits, proxy: ProxyPolicy, drain: Duration) -> 
     let bound = bind(&conf::Bind::Address("127.0.0.1:0".parse().unwrap()), 1).await.unwrap();
     let BoundAddress::Tcp(address) = bound.address else { panic!("not TCP") };
     let listener = bound.sockets.into_iter().next().unwrap().into_listener().unwrap();
-    let acceptor = Acceptor { listener: "test".into(), proxy, tls: None, handshake: Duration::from_secs(5) };
+    let acceptor = Acceptor {
+        listener: "test".into(),
+        proxy,
+        tls: None,
+        header: HeaderBounds::default(),
+        handshake: Duration::from_secs(5),
+    };
     let (stop, stopped) = watch::channel(false);
     let limits = Arc::new(limits);
     let handle = |io, _connection| async move {
@@ -122,6 +128,7 @@ async fn panic_in_one_connection_leaves_the_others() {
         listener: "test".into(),
         proxy: ProxyPolicy::Off,
         tls: None,
+        header: HeaderBounds::default(),
         handshake: Duration::from_secs(5),
     };
     let (_stop, stopped) = watch::channel(false);
