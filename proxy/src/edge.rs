@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use accept::{Acceptor, BindError, Bound, BoundAddress, ConnectionLimits, ProxyPolicy};
+use accept::{Acceptor, BindError, Bound, BoundAddress, ConnectionLimits, ProxyPolicy, Tickets};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -177,7 +177,7 @@ fn workers(config: &conf::Edge) -> usize {
 fn acceptors(config: &conf::Edge) -> Vec<Arc<Acceptor>> {
     // Clients of HTTP/1.0 may offer nothing else, and who agrees on nothing is sent away (RFC 7301 §3.2).
     let protocols: &[&[u8]] = &[b"h2", b"http/1.1", b"http/1.0"];
-    let tls = config.tls.as_ref().map(|tls| accept::server_config(tls, protocols).0);
+    let tls = config.tls.as_ref().map(|tls| accept::server_config(tls, protocols, &Tickets::new()).0);
     let acceptor = |listener: &conf::EdgeListener| Acceptor {
         listener: listener.name.as_str().into(),
         proxy: listener.proxy_protocol.clone().map_or(ProxyPolicy::Off, ProxyPolicy::From),

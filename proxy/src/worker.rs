@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime};
 
-use accept::{Acceptor, BoundSocket, ConnectionLimits};
+use accept::{Acceptor, BoundSocket, ConnectionLimits, Terms};
 use pingora::apps::{HttpServerApp as _, ServerApp as _};
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::configuration::ServerConf;
@@ -91,12 +91,12 @@ impl Worker {
                 let counters = engine.counters.clone();
                 async move { engine.connection(io, ClientConnection::new(facts, index, run, counters)).await }
             };
+            let (_, terms) = watch::channel(Terms { acceptor, drain });
             listeners.spawn(accept::serve(
-                socket.into_listener()?,
-                acceptor,
+                vec![socket.into_listener()?],
+                terms,
                 self.limits.clone(),
                 self.stop.clone(),
-                drain,
                 handle,
             ));
         }

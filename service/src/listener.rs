@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use accept::{Acceptor, Bound, BoundAddress, Connection, ConnectionLimits, Io, ProxyPolicy};
+use accept::{Acceptor, Bound, BoundAddress, Connection, ConnectionLimits, Io, ProxyPolicy, Terms, Tickets};
 use conf::AuthListener;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -92,7 +92,7 @@ pub(crate) async fn serve(
         let router = router::build(&listener, shared)
             .await
             .map_err(|source| ServiceError::Assets { listener: name.clone(), source })?;
-        let acceptor = Arc::new(Acceptor {
+        let acceptor = Acceptor {
             listener: name.as_str().into(),
             proxy: if listener.proxy_protocol {
                 ProxyPolicy::Always(trusted.to_vec())
@@ -100,11 +100,12 @@ pub(crate) async fn serve(
                 ProxyPolicy::Off
             },
             tls: listener.tls.as_ref().map(|certificate| {
-                accept::server_config_for(certificate, &[b"h2", b"http/1.1", b"http/1.0"])
+                accept::server_config_for(certificate, &[b"h2", b"http/1.1", b"http/1.0"], &Tickets::new())
             }),
             header: accept::HeaderBounds::default(),
             handshake: HANDSHAKE,
-        });
+        };
+        let (_, terms) = watch::channel(Terms { acceptor: Arc::new(acceptor), drain: DRAIN });
         let context = Arc::new(Context {
             router,
             trusted: trusted.clone(),
@@ -118,7 +119,7 @@ pub(crate) async fn serve(
                 .map_err(|source| ServiceError::Socket { listener: name.clone(), source })?;
             let (context, stopping) = (context.clone(), stop.clone());
             let handle = move |io, connection| one(io, connection, context.clone(), stopping.clone());
-            loops.spawn(accept::serve(socket, acceptor.clone(), limits.clone(), stop.clone(), DRAIN, handle));
+            loops.spawn(accept::serve(vec![socket], terms.clone(), limits.clone(), stop.clone(), handle));
         }
     }
     while let Some(ended) = loops.join_next().await {

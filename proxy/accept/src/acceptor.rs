@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::AsyncReadExt as _;
 use tokio::time::timeout;
@@ -215,27 +215,59 @@ fn facts(tls: &rustls::ServerConnection) -> TlsFacts {
     }
 }
 
+/// The keys of session tickets: whoever keeps them over a change of the configuration lets clients resume their sessions.
+#[derive(Debug, Clone)]
+pub struct Tickets(Option<Arc<dyn ProducesTickets>>);
+
+impl Tickets {
+    /// Fresh keys, replaced every few hours.
+    pub fn new() -> Self {
+        match rustls::crypto::aws_lc_rs::Ticketer::new() {
+            Ok(ticketer) => Self(Some(ticketer)),
+            Err(error) => {
+                tracing::warn!(%error, "no TLS session tickets; sessions are kept in memory instead");
+                Self(None)
+            }
+        }
+    }
+}
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// TLS for the edge: certificates by name, oldest version, protocols in the order of preference. The resolver is the
 /// handle to replace certificates later.
-pub fn server_config(tls: &conf::EdgeTls, alpn: &[&[u8]]) -> (Arc<ServerConfig>, Arc<Resolver>) {
+pub fn server_config(
+    tls: &conf::EdgeTls,
+    alpn: &[&[u8]],
+    tickets: &Tickets,
+) -> (Arc<ServerConfig>, Arc<Resolver>) {
     let resolver = Arc::new(Resolver::new(&tls.certificates));
     let versions: &[&rustls::SupportedProtocolVersion] = match tls.min_version {
         conf::TlsVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
         conf::TlsVersion::V1_3 => &[&rustls::version::TLS13],
     };
-    (build(versions, resolver.clone(), alpn), resolver)
+    (build(versions, resolver.clone(), alpn, tickets), resolver)
 }
 
 /// TLS 1.2 and 1.3 with one certificate, whatever name is asked for.
-pub fn server_config_for(certificate: &conf::Certificate, alpn: &[&[u8]]) -> Arc<ServerConfig> {
+pub fn server_config_for(
+    certificate: &conf::Certificate,
+    alpn: &[&[u8]],
+    tickets: &Tickets,
+) -> Arc<ServerConfig> {
     let resolver = Arc::new(Resolver::new(std::slice::from_ref(certificate)));
-    build(rustls::ALL_VERSIONS, resolver, alpn)
+    build(rustls::ALL_VERSIONS, resolver, alpn, tickets)
 }
 
 fn build(
     versions: &[&'static rustls::SupportedProtocolVersion],
     resolver: Arc<dyn ResolvesServerCert>,
     alpn: &[&[u8]],
+    tickets: &Tickets,
 ) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -244,13 +276,10 @@ fn build(
         .with_no_client_auth()
         .with_cert_resolver(resolver);
     config.alpn_protocols = alpn.iter().map(|protocol| protocol.to_vec()).collect();
-    match rustls::crypto::aws_lc_rs::Ticketer::new() {
-        Ok(ticketer) => {
-            config.ticketer = ticketer;
-            // Sessions live in the tickets: no table in memory, no lock between the threads.
-            config.session_storage = Arc::new(NoServerSessionStorage {});
-        }
-        Err(error) => tracing::warn!(%error, "no TLS session tickets; sessions are kept in memory instead"),
+    if let Tickets(Some(ticketer)) = tickets {
+        config.ticketer = ticketer.clone();
+        // Sessions live in the tickets: no table in memory, no lock between the threads.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
     }
     Arc::new(config)
 }

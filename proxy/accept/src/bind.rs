@@ -18,6 +18,7 @@ use crate::connection::{Remote, folded};
 use crate::stream::Stream;
 
 mod inherited;
+mod queue;
 mod unix;
 
 use unix::SocketFile;

@@ -15,7 +15,7 @@ pub mod stream;
 mod fixtures;
 
 pub use acceptor::{
-    Acceptor, HeaderBounds, ProxyPolicy, REFUSAL_REASONS, Refused, server_config, server_config_for,
+    Acceptor, HeaderBounds, ProxyPolicy, REFUSAL_REASONS, Refused, Tickets, server_config, server_config_for,
 };
 pub use bind::{BindError, Bound, BoundAddress, BoundSocket, Listener, bind};
 pub use connection::{ClientAddress, Connection, Remote, TlsFacts};
@@ -24,5 +24,5 @@ pub use forwarded::client_address;
 pub use limits::{ConnectionLimits, Counts, Permit, TooMany};
 pub use proxy_protocol::{ProxyHeader, ProxyHeaderError};
 pub use resolver::Resolver;
-pub use serve::serve;
+pub use serve::{Draining, Terms, accept, serve};
 pub use stream::{Io, Replay, Stream};

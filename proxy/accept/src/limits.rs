@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use crate::acceptor::REFUSAL_REASONS;
@@ -51,14 +52,19 @@ pub struct Counts {
 
 #[derive(Debug)]
 struct Shared {
-    total: usize,
-    per_address: usize,
-    exempt: Vec<IpNet>,
+    bounds: ArcSwap<Bounds>,
     open: AtomicUsize,
     admitted: AtomicU64,
     over_limit: AtomicU64,
     refused: [AtomicU64; REFUSAL_REASONS.len()],
     by_network: Mutex<HashMap<Network, usize>>,
+}
+
+#[derive(Debug)]
+struct Bounds {
+    total: usize,
+    per_address: usize,
+    exempt: Vec<IpNet>,
 }
 
 /// What counts as one address: an IPv4 address, or an IPv6 /64, which is what one subscriber gets.
@@ -79,9 +85,7 @@ impl ConnectionLimits {
     pub fn exempting(total: usize, per_address: usize, exempt: Vec<IpNet>) -> Self {
         Self {
             shared: Arc::new(Shared {
-                total,
-                per_address,
-                exempt,
+                bounds: ArcSwap::from_pointee(Bounds { total, per_address, exempt }),
                 open: AtomicUsize::new(0),
                 admitted: AtomicU64::new(0),
                 over_limit: AtomicU64::new(0),
@@ -91,12 +95,18 @@ impl ConnectionLimits {
         }
     }
 
+    /// Other bounds, for connections to come: those that are open count on, and stay even if they are too many now.
+    pub fn change(&self, total: usize, per_address: usize, exempt: Vec<IpNet>) {
+        self.shared.bounds.store(Arc::new(Bounds { total, per_address, exempt }));
+    }
+
     /// Takes one of the places in total. Its address is claimed when it is known.
     ///
     /// # Errors
     /// [`TooMany::Total`] when none is left.
     pub fn admit(&self) -> Result<Permit, TooMany> {
-        let one_more = |open| (open < self.shared.total).then_some(open + 1);
+        let total = self.shared.bounds.load().total;
+        let one_more = |open| (open < total).then_some(open + 1);
         if self.shared.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
             self.shared.over_limit.fetch_add(1, Ordering::Relaxed);
             return Err(TooMany::Total);
@@ -129,13 +139,14 @@ impl Permit {
     pub fn claim_address(&mut self, ip: IpAddr) -> Result<(), TooMany> {
         self.release_address();
         let ip = ip.to_canonical();
-        if contains(&self.shared.exempt, ip) {
+        let bounds = self.shared.bounds.load();
+        if contains(&bounds.exempt, ip) {
             return Ok(());
         }
         let network = Network::of(ip);
         let mut counts = self.shared.by_network();
         let count = counts.get(&network).copied().unwrap_or(0);
-        if count >= self.shared.per_address {
+        if count >= bounds.per_address {
             self.shared.over_limit.fetch_add(1, Ordering::Relaxed);
             return Err(TooMany::Address);
         }
@@ -256,6 +267,24 @@ mod tests {
         let held: Vec<_> = (0..3).map(|_| claim(&limits, "127.0.0.1").unwrap()).collect();
         assert_eq!(claim(&limits, "127.0.0.1").unwrap_err(), TooMany::Total);
         drop(held);
+    }
+
+    #[test]
+    fn other_bounds_keep_the_counts() {
+        let limits = ConnectionLimits::new(10, 10);
+        let mut held: Vec<_> = (0..3).map(|_| claim(&limits, "192.0.2.1").unwrap()).collect();
+        limits.change(4, 3, Vec::new());
+        assert_eq!(limits.open(), 3);
+        assert_eq!(claim(&limits, "192.0.2.1").unwrap_err(), TooMany::Address);
+        held.push(claim(&limits, "192.0.2.2").unwrap());
+        assert_eq!(limits.admit().unwrap_err(), TooMany::Total);
+        limits.change(10, 3, vec!["192.0.2.0/24".parse().unwrap()]);
+        held.extend((0..5).map(|_| claim(&limits, "192.0.2.1").unwrap()));
+        limits.change(1, 1, Vec::new());
+        assert_eq!(limits.admit().unwrap_err(), TooMany::Total, "fewer than there are");
+        drop(held);
+        assert_eq!(limits.open(), 0);
+        assert!(claim(&limits, "192.0.2.1").is_ok());
     }
 
     #[test]

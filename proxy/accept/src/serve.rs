@@ -1,7 +1,10 @@
-//! The accept loop: one task per connection, limits before anything is read, drain at the end.
+//! The accept loop: one task per connection, limits before anything is read, drain at the end. What it serves with may be
+//! replaced while it runs.
 
+use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -14,81 +17,158 @@ use crate::connection::{Connection, Remote};
 use crate::limits::{ConnectionLimits, Permit, TooMany};
 use crate::stream::{Io, Stream};
 
-/// Accepts until `stop` is true (or its sender gone), then closes the listener and waits for the connections, at most
-/// `drain`, and aborts those still open. `handle` gets each connection that came through the acceptor and hears of
-/// `stop` by itself. A connection over the limits is closed at once. When descriptors run out, accepting pauses
-/// and goes on.
+/// What the connections of a listener are served with. A connection keeps what it was accepted with.
+#[derive(Debug, Clone)]
+pub struct Terms {
+    /// PROXY header and TLS.
+    pub acceptor: Arc<Acceptor>,
+    /// How long connections may go on when the listener is closed.
+    pub drain: Duration,
+}
+
+/// Connections of a listener that accepts no more.
+#[derive(Debug)]
+#[must_use = "dropping it closes the connections"]
+pub struct Draining {
+    connections: JoinSet<()>,
+    terms: watch::Receiver<Terms>,
+}
+
+/// [`accept`] until `stop`, then [`Draining::finish`].
 pub async fn serve<H, F>(
-    listener: Listener,
-    acceptor: Arc<Acceptor>,
+    listeners: Vec<Listener>,
+    terms: watch::Receiver<Terms>,
     limits: Arc<ConnectionLimits>,
-    mut stop: watch::Receiver<bool>,
-    drain: Duration,
+    stop: watch::Receiver<bool>,
     handle: H,
 ) where
     H: Fn(Io, Connection) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut connections = JoinSet::new();
-    tokio::select! {
-        biased;
-        _ = stop.wait_for(|stop| *stop) => {}
-        () = accept_on(&listener, &acceptor, &limits, &handle, &mut connections) => {}
-    }
-    drop(listener);
-    let all_ended = async {
-        while let Some(ended) = connections.join_next().await {
-            report_panic(ended);
-        }
-    };
-    if timeout(drain, all_ended).await.is_err() {
-        tracing::info!(listener = %acceptor.listener, open = connections.len(), "closing connections still open");
-        connections.shutdown().await;
-    }
+    accept(listeners, terms, limits, stop, handle).await.finish().await;
 }
 
-/// Accepts for ever; dropped when it has to stop, which loses no connection.
-async fn accept_on<H, F>(
-    listener: &Listener,
-    acceptor: &Arc<Acceptor>,
-    limits: &ConnectionLimits,
-    handle: &H,
-    connections: &mut JoinSet<()>,
-) where
+/// Accepts on all sockets of a listener until `stop` is true (or its sender gone), then takes the connections that the system
+/// has accepted already, and closes the sockets. `handle` gets each connection that came through the acceptor and hears
+/// of `stop` by itself. The `terms` of each connection are those of the moment it is accepted. A connection
+/// over the limits is closed at once. When descriptors run out, accepting pauses and goes on.
+pub async fn accept<H, F>(
+    listeners: Vec<Listener>,
+    terms: watch::Receiver<Terms>,
+    limits: Arc<ConnectionLimits>,
+    mut stop: watch::Receiver<bool>,
+    handle: H,
+) -> Draining
+where
     H: Fn(Io, Connection) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut is_short = false;
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            Some(ended) = connections.join_next() => {
-                report_panic(ended);
-                continue;
-            }
-            accepted = listener.accept() => accepted,
+    let mut accepting = Accepting { connections: JoinSet::new(), terms, limits, handle };
+    tokio::select! {
+        biased;
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = accepting.accept_on(&listeners) => {}
+    }
+    for listener in listeners {
+        match listener.into_queue() {
+            Ok(queue) => queue.for_each(|(stream, remote)| accepting.take(stream, remote)),
+            Err(error) => tracing::warn!(%error, "connections that wait for accept are lost"),
+        }
+    }
+    Draining { connections: accepting.connections, terms: accepting.terms }
+}
+
+impl Draining {
+    /// Waits for the connections, at most `drain` of the terms, and aborts those still open.
+    pub async fn finish(mut self) {
+        let (drain, acceptor) = {
+            let terms = self.terms.borrow();
+            (terms.drain, terms.acceptor.clone())
         };
-        match accepted {
-            Ok((stream, remote)) => {
-                is_short = false;
-                match limits.admit() {
-                    Ok(permit) => {
-                        connections.spawn(one(acceptor.clone(), permit, stream, remote, handle.clone()));
-                    }
-                    Err(error) => log_refused(acceptor, remote, &error),
-                }
+        let all_ended = async {
+            while let Some(ended) = self.connections.join_next().await {
+                report_panic(ended);
             }
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                // Once per shortage, not ten times a second.
-                if !is_short {
-                    tracing::warn!(listener = %acceptor.listener, %error, "cannot accept, trying again");
+        };
+        if timeout(drain, all_ended).await.is_err() {
+            let open = self.connections.len();
+            tracing::info!(listener = %acceptor.listener, open, "closing connections still open");
+            self.connections.shutdown().await;
+        }
+    }
+}
+
+/// A listener at work.
+struct Accepting<H> {
+    connections: JoinSet<()>,
+    terms: watch::Receiver<Terms>,
+    limits: Arc<ConnectionLimits>,
+    handle: H,
+}
+
+impl<H, F> Accepting<H>
+where
+    H: Fn(Io, Connection) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// Accepts for ever; dropped when it has to stop, which loses no connection.
+    async fn accept_on(&mut self, listeners: &[Listener]) {
+        let (mut is_short, mut turn) = (false, 0);
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                Some(ended) = self.connections.join_next() => {
+                    report_panic(ended);
+                    continue;
                 }
-                is_short = true;
-                sleep(ACCEPT_PAUSE).await;
+                accepted = any(listeners, &mut turn) => accepted,
+            };
+            match accepted {
+                Ok((stream, remote)) => {
+                    is_short = false;
+                    self.take(stream, remote);
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    // Once per shortage, not ten times a second.
+                    if !is_short {
+                        let listener = self.terms.borrow().acceptor.listener.clone();
+                        tracing::warn!(%listener, %error, "cannot accept, trying again");
+                    }
+                    is_short = true;
+                    sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
     }
+
+    /// Begins with a connection, or closes it.
+    fn take(&mut self, stream: Stream, remote: Remote) {
+        let acceptor = self.terms.borrow().acceptor.clone();
+        match self.limits.admit() {
+            Ok(permit) => {
+                self.connections.spawn(one(acceptor, permit, stream, remote, self.handle.clone()));
+            }
+            Err(error) => log_refused(&acceptor, remote, &error),
+        }
+    }
+}
+
+/// The next connection of any of these sockets; each gets its turn. Cancel safe.
+async fn any(listeners: &[Listener], turn: &mut usize) -> io::Result<(Stream, Remote)> {
+    poll_fn(|context| {
+        for step in 0..listeners.len() {
+            let index = (*turn + step) % listeners.len();
+            if let Some(listener) = listeners.get(index)
+                && let Poll::Ready(accepted) = listener.poll_accept(context)
+            {
+                *turn = index + 1;
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// One connection from accept to end.

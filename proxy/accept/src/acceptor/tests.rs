@@ -150,7 +150,7 @@ async fn header_may_come_byte_by_byte() {
 #[tokio::test]
 async fn header_and_handshake_have_a_deadline_each() {
     let cert = certificate(&["a.example"]);
-    let tls = || Some(server_config_for(&cert, &[]));
+    let tls = || Some(server_config_for(&cert, &[], &Tickets::new()));
     let from = || ProxyPolicy::From(trusting("192.0.2.0/24"));
     let cases: [(_, _, &[u8], &str); 5] = [
         (from(), None, b"", "proxy_deadline"),
@@ -267,7 +267,8 @@ fn shown(client: &tokio_rustls::client::TlsStream<TcpStream>) -> &[u8] {
 #[tokio::test]
 async fn facts_of_both_versions() {
     let cert = certificate(&["a.example"]);
-    let (config, _) = server_config(&edge_tls(&[&cert], TlsVersion::V1_2), &[b"h2", b"http/1.1"]);
+    let (config, _) =
+        server_config(&edge_tls(&[&cert], TlsVersion::V1_2), &[b"h2", b"http/1.1"], &Tickets::new());
     let (facts, client) =
         handshake(&config, &client_config(&[&cert], &[&TLS13], &[b"h2"]), "a.example").await.unwrap();
     assert_eq!((facts.version, facts.server_name.as_deref()), ("1.3", Some("a.example")));
@@ -288,7 +289,7 @@ async fn facts_of_both_versions() {
 #[tokio::test]
 async fn older_versions_than_allowed_are_refused() {
     let cert = certificate(&["a.example"]);
-    let (config, _) = server_config(&edge_tls(&[&cert], TlsVersion::V1_3), &[]);
+    let (config, _) = server_config(&edge_tls(&[&cert], TlsVersion::V1_3), &[], &Tickets::new());
     let refused = handshake(&config, &client_config(&[&cert], &[&TLS12], &[]), "a.example").await;
     assert!(matches!(refused, Err(Refused::Tls(_))));
     assert!(handshake(&config, &client_config(&[&cert], &[&TLS13], &[]), "a.example").await.is_ok());
@@ -297,7 +298,7 @@ async fn older_versions_than_allowed_are_refused() {
 #[tokio::test]
 async fn sessions_resume_in_both_versions_without_server_memory() {
     let cert = certificate(&["a.example"]);
-    let (config, _) = server_config(&edge_tls(&[&cert], TlsVersion::V1_2), &[]);
+    let (config, _) = server_config(&edge_tls(&[&cert], TlsVersion::V1_2), &[], &Tickets::new());
     assert!(!config.session_storage.can_cache());
     for version in [&TLS12, &TLS13] {
         let client = client_config(&[&cert], &[version], &[]);
@@ -310,9 +311,26 @@ async fn sessions_resume_in_both_versions_without_server_memory() {
 }
 
 #[tokio::test]
+async fn sessions_resume_with_another_configuration_that_has_the_same_keys() {
+    let (cert, renewed) = (certificate(&["a.example"]), certificate(&["a.example"]));
+    let tickets = Tickets::new();
+    let config = |cert, tickets| server_config(&edge_tls(&[cert], TlsVersion::V1_2), &[], tickets).0;
+    for version in [&TLS12, &TLS13] {
+        let client = client_config(&[&cert, &renewed], &[version], &[]);
+        handshake(&config(&cert, &tickets), &client, "a.example").await.unwrap();
+        let (_, second) = handshake(&config(&renewed, &tickets), &client, "a.example").await.unwrap();
+        assert_eq!(second.get_ref().1.handshake_kind(), Some(HandshakeKind::Resumed));
+        let (_, other) = handshake(&config(&renewed, &Tickets::new()), &client, "a.example").await.unwrap();
+        assert_eq!(other.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        assert_eq!(shown(&other), leaf(&renewed).as_ref());
+    }
+}
+
+#[tokio::test]
 async fn certificate_is_chosen_by_name_and_swapped_without_restart() {
     let (first, second) = (certificate(&["a.example"]), certificate(&["b.example", "*.c.example"]));
-    let (config, resolver) = server_config(&edge_tls(&[&first, &second], TlsVersion::V1_2), &[]);
+    let (config, resolver) =
+        server_config(&edge_tls(&[&first, &second], TlsVersion::V1_2), &[], &Tickets::new());
     for (name, expected) in [("a.example", &first), ("b.example", &second), ("x.c.example", &second)] {
         let client = client_config(&[&first, &second], &[&TLS13], &[]);
         let (_, tls) = handshake(&config, &client, name).await.unwrap();
@@ -332,7 +350,9 @@ async fn tls_follows_the_proxy_header_in_the_same_packet() {
     let config = client_config(&[&cert], &[&TLS13], &[]);
     let policy = ProxyPolicy::Always(trusting("192.0.2.0/24"));
     let accepting = tokio::spawn(async move {
-        acceptor(policy, Some(server_config_for(&cert, &[]))).establish(stream, remote()).await
+        acceptor(policy, Some(server_config_for(&cert, &[], &Tickets::new())))
+            .establish(stream, remote())
+            .await
     });
     // The header and the client hello leave in one write.
     let name = rustls::pki_types::ServerName::try_from("a.example").unwrap();
@@ -358,7 +378,7 @@ async fn bulk_data_passes_both_ways_unchanged() {
     let client = client_config(&[&cert], &[&TLS13], &[]);
     let data: Vec<u8> = (0..3_000_000u32).map(|number| number.to_le_bytes()[(number % 3) as usize]).collect();
     let echo = tokio::spawn(async move {
-        let acceptor = acceptor(ProxyPolicy::Off, Some(server_config_for(&cert, &[])));
+        let acceptor = acceptor(ProxyPolicy::Off, Some(server_config_for(&cert, &[], &Tickets::new())));
         let (io, _) = acceptor.establish(stream, remote()).await.unwrap();
         let (mut reader, mut writer) = tokio::io::split(io);
         tokio::io::copy(&mut reader, &mut writer).await.unwrap();

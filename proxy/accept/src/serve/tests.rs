@@ -15,30 +15,41 @@ use crate::bind::{BoundAddress, bind};
 struct Served {
     address: SocketAddr,
     stop: watch::Sender<bool>,
+    terms: watch::Sender<Terms>,
     limits: Arc<ConnectionLimits>,
     served: JoinHandle<()>,
 }
 
-/// A server that echoes until the client is done.
-async fn echo(limits: ConnectionLimits, proxy: ProxyPolicy, drain: Duration) -> Served {
-    let bound = bind(&conf::Bind::Address("127.0.0.1:0".parse().unwrap()), 1).await.unwrap();
+/// Sockets on one port.
+async fn bound(count: usize) -> (SocketAddr, Vec<Listener>) {
+    let bound = bind(&conf::Bind::Address("127.0.0.1:0".parse().unwrap()), count).await.unwrap();
     let BoundAddress::Tcp(address) = bound.address else { panic!("not TCP") };
-    let listener = bound.sockets.into_iter().next().unwrap().into_listener().unwrap();
-    let acceptor = Acceptor {
+    (address, bound.sockets.into_iter().map(|socket| socket.into_listener().unwrap()).collect())
+}
+
+fn plain(proxy: ProxyPolicy) -> Acceptor {
+    Acceptor {
         listener: "test".into(),
         proxy,
         tls: None,
         header: HeaderBounds::default(),
         handshake: Duration::from_secs(5),
-    };
+    }
+}
+
+/// A server that echoes until the client is done.
+async fn echo(limits: ConnectionLimits, proxy: ProxyPolicy, drain: Duration) -> Served {
+    let (address, listeners) = bound(1).await;
+    let acceptor = plain(proxy);
     let (stop, stopped) = watch::channel(false);
     let limits = Arc::new(limits);
     let handle = |io, _connection| async move {
         let (mut reader, mut writer) = tokio::io::split(io);
         let _ = tokio::io::copy(&mut reader, &mut writer).await;
     };
-    let served = tokio::spawn(serve(listener, Arc::new(acceptor), limits.clone(), stopped, drain, handle));
-    Served { address, stop, limits, served }
+    let (terms, agreed) = watch::channel(Terms { acceptor: Arc::new(acceptor), drain });
+    let served = tokio::spawn(serve(listeners, agreed, limits.clone(), stopped, handle));
+    Served { address, stop, terms, limits, served }
 }
 
 async fn ping(client: &mut TcpStream) -> io::Result<()> {
@@ -121,16 +132,8 @@ async fn address_of_the_proxy_header_is_the_one_that_counts() {
 
 #[tokio::test]
 async fn panic_in_one_connection_leaves_the_others() {
-    let bound = bind(&conf::Bind::Address("127.0.0.1:0".parse().unwrap()), 1).await.unwrap();
-    let BoundAddress::Tcp(address) = bound.address else { panic!("not TCP") };
-    let listener = bound.sockets.into_iter().next().unwrap().into_listener().unwrap();
-    let acceptor = Acceptor {
-        listener: "test".into(),
-        proxy: ProxyPolicy::Off,
-        tls: None,
-        header: HeaderBounds::default(),
-        handshake: Duration::from_secs(5),
-    };
+    let (address, listeners) = bound(1).await;
+    let acceptor = plain(ProxyPolicy::Off);
     let (_stop, stopped) = watch::channel(false);
     let limits = Arc::new(ConnectionLimits::new(1, 1));
     let calls = Arc::new(AtomicUsize::new(0));
@@ -141,7 +144,8 @@ async fn panic_in_one_connection_leaves_the_others() {
             io.write_all(b"fine").await.unwrap();
         }
     };
-    tokio::spawn(serve(listener, Arc::new(acceptor), limits.clone(), stopped, Duration::ZERO, handle));
+    let (_terms, agreed) = watch::channel(Terms { acceptor: Arc::new(acceptor), drain: Duration::ZERO });
+    tokio::spawn(serve(listeners, agreed, limits.clone(), stopped, handle));
     let mut read = Vec::new();
     let mut client = TcpStream::connect(address).await.unwrap();
     let _ = client.read_to_end(&mut read).await;
@@ -149,4 +153,61 @@ async fn panic_in_one_connection_leaves_the_others() {
     let mut client = TcpStream::connect(address).await.unwrap();
     client.read_to_end(&mut read).await.unwrap();
     assert_eq!(read, b"fine");
+}
+
+#[tokio::test]
+async fn what_waits_in_the_queue_is_served_before_the_socket_is_closed() {
+    let (address, listeners) = bound(3).await;
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        clients.push(TcpStream::connect(address).await.unwrap());
+    }
+    let acceptor = plain(ProxyPolicy::Off);
+    let (_stop, stopped) = watch::channel(true);
+    let (_terms, agreed) =
+        watch::channel(Terms { acceptor: Arc::new(acceptor), drain: Duration::from_secs(30) });
+    let handle = |mut io: Io, _| async move {
+        let _ = io.write_all(b"fine").await;
+    };
+    let draining =
+        accept(listeners, agreed, Arc::new(ConnectionLimits::new(100, 100)), stopped, handle).await;
+    assert!(TcpStream::connect(address).await.is_err(), "closed");
+    draining.finish().await;
+    for mut client in clients {
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"fine");
+    }
+}
+
+#[tokio::test]
+async fn all_sockets_of_a_listener_are_served() {
+    let (address, listeners) = bound(4).await;
+    let acceptor = plain(ProxyPolicy::Off);
+    let (_stop, stopped) = watch::channel(false);
+    let (_terms, agreed) = watch::channel(Terms { acceptor: Arc::new(acceptor), drain: Duration::ZERO });
+    let handle = |mut io: Io, _| async move {
+        let _ = io.write_all(b"fine").await;
+    };
+    tokio::spawn(serve(listeners, agreed, Arc::new(ConnectionLimits::new(1000, 1000)), stopped, handle));
+    // The kernel spreads them over the sockets by hash.
+    for _ in 0..100 {
+        let mut read = Vec::new();
+        TcpStream::connect(address).await.unwrap().read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, b"fine");
+    }
+}
+
+#[tokio::test]
+async fn new_terms_are_for_new_connections() {
+    let server = echo(ConnectionLimits::new(10, 10), ProxyPolicy::Off, Duration::ZERO).await;
+    let mut before = TcpStream::connect(server.address).await.unwrap();
+    ping(&mut before).await.unwrap();
+    server.terms.send_modify(|terms| {
+        let demanding = ProxyPolicy::Always(vec!["127.0.0.0/8".parse().unwrap()]);
+        terms.acceptor = Arc::new(Acceptor { proxy: demanding, ..Acceptor::clone(&terms.acceptor) });
+    });
+    let mut after = TcpStream::connect(server.address).await.unwrap();
+    assert!(ping(&mut after).await.is_err(), "a PROXY header is missing");
+    ping(&mut before).await.unwrap();
 }
