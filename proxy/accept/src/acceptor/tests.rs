@@ -314,7 +314,9 @@ async fn sessions_resume_in_both_versions_without_server_memory() {
 async fn sessions_resume_with_another_configuration_that_has_the_same_keys() {
     let (cert, renewed) = (certificate(&["a.example"]), certificate(&["a.example"]));
     let tickets = Tickets::new();
-    let config = |cert, tickets| server_config(&edge_tls(&[cert], TlsVersion::V1_2), &[], tickets).0;
+    let config = |cert: &conf::Certificate, tickets: &Tickets| {
+        server_config(&edge_tls(&[cert], TlsVersion::V1_2), &[], tickets).0
+    };
     for version in [&TLS12, &TLS13] {
         let client = client_config(&[&cert, &renewed], &[version], &[]);
         handshake(&config(&cert, &tickets), &client, "a.example").await.unwrap();
