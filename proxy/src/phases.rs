@@ -81,7 +81,10 @@ impl Phases {
         let admitted = gate::admit(&head)?;
         context.client =
             accept::client_address(connection.facts.peer(), &self.config.trusted_proxies, &request.headers);
-        if self.config.listeners.get(connection.listener).is_some_and(|listener| listener.redirect_https) {
+        let redirects =
+            self.config.listeners.get(connection.listener).is_some_and(|listener| listener.redirect_https);
+        // A client that speaks TLS to the balancer in front is where it would be sent already.
+        if redirects && !connection.facts.is_tls() {
             return Ok(Plan::Redirect(self.https_location(&admitted)));
         }
         let site = self.router.site(connection.listener, admitted.host)?;

@@ -2,6 +2,7 @@
 //! from proxies in front of us.
 
 mod balancers;
+mod redirects;
 mod refusals;
 mod tlvs;
 
