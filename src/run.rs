@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use accept::{Change, Sockets};
 use anyhow::{Context, Result, bail};
 use proxy::Edge;
 use proxy::maintenance::StateFile;
@@ -37,6 +38,7 @@ pub(crate) fn on_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> 
 
 /// The edge and the auth service, bound and about to serve.
 pub(crate) struct Servers {
+    sockets: Sockets,
     edge: Option<Edge>,
     service: Option<Service>,
 }
@@ -48,24 +50,27 @@ impl Servers {
         if edge.is_none() && auth.is_none() {
             bail!("the configuration asks for nothing: it has neither an edge nor an auth service");
         }
+        let sockets = Sockets::default();
+        let mut change = sockets.change();
         let service = match auth {
-            Some(auth) => Some(open_service(auth, &data_dir).await?),
+            Some(auth) => Some(open_service(auth, &data_dir, &mut change).await?),
             None => None,
         };
         let edge = match edge {
             Some(edge) => {
-                let edge = Edge::bind(Arc::new(edge)).await.context("edge")?;
+                let edge = Edge::bind(Arc::new(edge), &mut change).await.context("edge")?;
                 Some(edge.with_maintenance(StateFile::of(&data_dir)))
             }
             None => None,
         };
-        Ok(Self { edge, service })
+        change.commit();
+        Ok(Self { sockets, edge, service })
     }
 
     /// Serves until `stop`, then drains: the edge first, whose requests in flight may still need the auth service. When one
     /// of the two fails, the other is drained too.
     pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) -> Result<()> {
-        let Self { edge, service } = self;
+        let Self { sockets, edge, service } = self;
         let (stop_edge, edge_stop) = watch::channel(false);
         let (stop_service, service_stop) = watch::channel(false);
         let edge = async {
@@ -89,6 +94,7 @@ impl Servers {
             if stop.wait_for(|stop| *stop).await.is_ok() {
                 tracing::info!("stopping, requests in flight are finished first");
                 process::notify_stopping();
+                sockets.close();
                 stop_edge.send_replace(true);
             }
             std::future::pending::<()>().await;
@@ -106,9 +112,9 @@ impl Servers {
     }
 }
 
-async fn open_service(auth: conf::Auth, data_dir: &Path) -> Result<Service> {
+async fn open_service(auth: conf::Auth, data_dir: &Path, change: &mut Change) -> Result<Service> {
     let mut service = Service::open(Arc::new(auth), data_dir).await.context("auth service")?;
-    service.bind().await.context("auth service")?;
+    service.bind(change).await.context("auth service")?;
     Ok(service)
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use accept::{Acceptor, BindError, Bound, BoundAddress, ConnectionLimits, ProxyPolicy, Tickets};
+use accept::{Acceptor, BindError, Bound, BoundAddress, Change, ConnectionLimits, ProxyPolicy, Tickets};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -59,11 +59,11 @@ pub enum EdgeError {
 }
 
 impl Edge {
-    /// Binds all sockets and logs a `listening` line for each. Must be called within a runtime.
+    /// Binds all sockets in `change` and logs a `listening` line for each. Must be called within a runtime.
     ///
     /// # Errors
     /// [`EdgeError::Bind`] for the first listener that cannot be bound.
-    pub async fn bind(config: Arc<conf::Edge>) -> Result<Self, EdgeError> {
+    pub async fn bind(config: Arc<conf::Edge>, change: &mut Change) -> Result<Self, EdgeError> {
         if cfg!(feature = "measure-without-gate") {
             tracing::error!(
                 "built with measure-without-gate: malformed requests are not refused; for measuring only"
@@ -72,12 +72,12 @@ impl Edge {
         let mut bound = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate() {
             for socket in &listener.binds {
-                bound.push((index, bind(&listener.name, socket, workers(&config)).await?));
+                bound.push((index, bind(change, &listener.name, socket, workers(&config)).await?));
             }
         }
         let mut admin = Vec::new();
         for socket in &config.admin {
-            admin.push(bind(ADMIN, socket, 1).await?);
+            admin.push(bind(change, ADMIN, socket, 1).await?);
         }
         Ok(Self { config, bound, admin, state_file: None })
     }
@@ -132,8 +132,11 @@ impl Edge {
         let https_port = https_port(&self.config, &self.bound);
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         for (index, bound) in self.bound {
-            for (sockets, socket) in sockets.iter_mut().zip(bound.sockets) {
-                sockets.push((index, socket));
+            // There are more sockets than workers when a former process had more workers: each has a queue to be served.
+            for (number, socket) in bound.sockets.into_iter().enumerate() {
+                if let Some(sockets) = sockets.get_mut(number % count) {
+                    sockets.push((index, socket));
+                }
             }
         }
         let mut ends = Vec::new();
@@ -162,9 +165,14 @@ impl Edge {
     }
 }
 
-async fn bind(listener: &str, bind: &conf::Bind, sockets: usize) -> Result<Bound, EdgeError> {
+async fn bind(
+    change: &mut Change,
+    listener: &str,
+    bind: &conf::Bind,
+    sockets: usize,
+) -> Result<Bound, EdgeError> {
     let failed = |source| EdgeError::Bind { listener: listener.to_owned(), source };
-    let bound = accept::bind(bind, sockets).await.map_err(failed)?;
+    let bound = change.bind(&format!("edge {listener}"), bind, sockets).await.map_err(failed)?;
     tracing::info!(%listener, address = %bound.address, "listening");
     Ok(bound)
 }

@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use accept::{BoundAddress, ConnectionLimits};
+use accept::{BoundAddress, Change, ConnectionLimits};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -57,12 +57,12 @@ impl Service {
         Ok(Self { state, sockets: Vec::new() })
     }
 
-    /// Binds the sockets of all listeners and logs a line `listening` for each.
+    /// Binds the sockets of all listeners in `change` and logs a line `listening` for each.
     ///
     /// # Errors
     /// The first that cannot be bound.
-    pub async fn bind(&mut self) -> Result<(), ServiceError> {
-        self.sockets = listener::bind(&self.state.config.http.listeners).await?;
+    pub async fn bind(&mut self, change: &mut Change) -> Result<(), ServiceError> {
+        self.sockets = listener::bind(&self.state.config.http.listeners, change).await?;
         Ok(())
     }
 

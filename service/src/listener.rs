@@ -11,7 +11,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use accept::{Acceptor, Bound, BoundAddress, Connection, ConnectionLimits, Io, ProxyPolicy, Terms, Tickets};
+use accept::{
+    Acceptor, Bound, BoundAddress, Change, Connection, ConnectionLimits, Io, ProxyPolicy, Terms, Tickets,
+};
 use conf::AuthListener;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -48,16 +50,20 @@ pub(crate) struct Sockets {
     bound: Vec<Bound>,
 }
 
-/// Binds all sockets of all listeners and logs each.
+/// Binds all sockets of all listeners in `change` and logs each.
 ///
 /// # Errors
 /// The first that cannot be bound.
-pub(crate) async fn bind(listeners: &[AuthListener]) -> Result<Vec<Sockets>, ServiceError> {
+pub(crate) async fn bind(
+    listeners: &[AuthListener],
+    change: &mut Change,
+) -> Result<Vec<Sockets>, ServiceError> {
     let mut all = Vec::with_capacity(listeners.len());
     for listener in listeners {
         let mut bound = Vec::with_capacity(listener.binds.len());
         for bind in &listener.binds {
-            let one = accept::bind(bind, 1)
+            let one = change
+                .bind(&format!("auth {}", listener.name), bind, 1)
                 .await
                 .map_err(|source| ServiceError::Bind { listener: listener.name.clone(), source })?;
             info!(listener = listener.name, address = %one.address, "listening");

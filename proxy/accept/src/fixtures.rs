@@ -7,7 +7,16 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
+use crate::bind::{BindError, Bound, Sockets};
 use crate::stream::Stream;
+
+/// The sockets of one bind that nobody else holds.
+pub(crate) async fn bind(bind: &conf::Bind, sockets: usize) -> Result<Bound, BindError> {
+    let mut change = Sockets::default().change();
+    let bound = change.bind("test", bind, sockets).await?;
+    change.commit();
+    Ok(bound)
+}
 
 /// A self-signed certificate for these names.
 pub(crate) fn certificate(names: &[&str]) -> conf::Certificate {

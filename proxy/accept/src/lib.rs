@@ -17,7 +17,10 @@ mod fixtures;
 pub use acceptor::{
     Acceptor, HeaderBounds, ProxyPolicy, REFUSAL_REASONS, Refused, Tickets, server_config, server_config_for,
 };
-pub use bind::{BindError, Bound, BoundAddress, BoundSocket, Listener, bind};
+pub use bind::{
+    AdoptError, BindError, Bound, BoundAddress, BoundSocket, Change, Changed, Label, Listener, Passed,
+    Sockets,
+};
 pub use connection::{ClientAddress, Connection, Remote, TlsFacts};
 pub use exposition::Exposition;
 pub use forwarded::client_address;

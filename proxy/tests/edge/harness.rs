@@ -366,7 +366,10 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) async fn start(config: conf::Edge) -> Self {
-        let edge = proxy::Edge::bind(Arc::new(config)).await.unwrap();
+        let mut change = accept::Sockets::default().change();
+        let edge = proxy::Edge::bind(Arc::new(config), &mut change).await.unwrap();
+        // Nobody but the edge has a socket open.
+        change.commit();
         let addresses = edge.addresses();
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(edge.serve(stopped));

@@ -70,13 +70,17 @@ fn run(auth: conf::Auth, data_dir: &Path) -> Result<()> {
         let stop = process::stop_signal().context("cannot wait for signals")?;
         process::outlive_hangup().context("cannot wait for signals")?;
         let mut service = Service::open(Arc::new(auth), data_dir).await?;
-        service.bind().await?;
+        let sockets = accept::Sockets::default();
+        let mut change = sockets.change();
+        service.bind(&mut change).await?;
+        change.commit();
         process::notify_ready();
         let mut stopping = stop.clone();
         tokio::spawn(async move {
             if stopping.wait_for(|stop| *stop).await.is_ok() {
                 tracing::info!("stopping, requests in flight are finished first");
                 process::notify_stopping();
+                sockets.close();
             }
         });
         service.serve(stop).await?;

@@ -51,7 +51,9 @@ impl Running {
         })
         .await;
         let mut service = Service { state: fixture.state.clone(), sockets: Vec::new() };
-        service.bind().await.expect("bound");
+        let mut change = accept::Sockets::default().change();
+        service.bind(&mut change).await.expect("bound");
+        change.commit();
         let addresses = service.addresses().into_iter().map(|(_, address)| address).collect();
         let (stop, stopping) = watch::channel(false);
         let served = tokio::spawn(service.serve(stopping));

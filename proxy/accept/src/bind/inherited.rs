@@ -6,7 +6,7 @@ use std::os::fd::RawFd;
 use conf::SocketKind;
 use socket2::{Domain, Socket, Type};
 
-use super::{BindError, clone_of, prepare_tcp};
+use super::{BindError, clone_of, tcp};
 
 /// A clone of inherited socket `index`, checked to be a listening socket of this kind, set non-blocking.
 pub(super) fn socket(index: usize, kind: SocketKind) -> Result<Socket, BindError> {
@@ -14,6 +14,18 @@ pub(super) fn socket(index: usize, kind: SocketKind) -> Result<Socket, BindError
     descriptor(index, pid.as_deref(), count.as_deref(), std::process::id())
         .and_then(|descriptor| checked(descriptor, kind))
         .map_err(|problem| BindError::Inherited { index, problem })
+}
+
+/// Every inherited socket that is a listening one, with its index. What is something else is left out.
+pub(super) fn all() -> Vec<(usize, Socket)> {
+    let socket = |index| {
+        socket(index, SocketKind::Tcp)
+            .or_else(|_| socket(index, SocketKind::Unix))
+            .ok()
+            .map(|found| (index, found))
+    };
+    let count = env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
+    (0..count.min(MOST)).filter_map(socket).collect()
 }
 
 /// The descriptor of inherited socket `index`, given the two variables.
@@ -56,11 +68,13 @@ fn checked(descriptor: RawFd, kind: SocketKind) -> Result<Socket, String> {
     }
     socket.set_nonblocking(true).map_err(system)?;
     if kind == SocketKind::Tcp {
-        prepare_tcp(&socket).map_err(system)?;
+        tcp::prepare(&socket).map_err(system)?;
     }
     Ok(socket)
 }
 
+/// As many as `fd` in a bind can name.
+const MOST: usize = 1024;
 /// SD_LISTEN_FDS_START
 const FIRST: RawFd = 3;
 

@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use conf::{Bind, SocketKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::*;
+use crate::fixtures::bind;
 
 fn tcp(address: &str) -> Bind {
     Bind::Address(address.parse().unwrap())

@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::acceptor::{HeaderBounds, ProxyPolicy};
-use crate::bind::{BoundAddress, bind};
+use crate::bind::BoundAddress;
+use crate::fixtures::bind;
 
 struct Served {
     address: SocketAddr,
