@@ -76,7 +76,7 @@ impl Admin {
 
     fn metrics(&self) -> String {
         let dropped = self.log.as_ref().map_or(0, LogHandle::dropped);
-        metrics::text(&self.counters, self.limits.counts(), dropped, self.maintenance.is_on())
+        metrics::text(&self.counters, &self.limits, dropped, self.maintenance.is_on())
     }
 }
 

@@ -6,8 +6,7 @@ mod limit;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use accept::Exposition;
-use accept::limits::Counts;
+use accept::{ConnectionLimits, Counts, Exposition};
 
 use crate::error::Fault;
 pub(crate) use limit::Limit;
@@ -82,35 +81,21 @@ impl Counters {
     }
 }
 
-/// Prometheus's text format, version 0.0.4.
+/// Everything that is known, in Prometheus's text format.
 pub(crate) fn text(
     workers: &[Arc<Counters>],
-    connections: Counts,
+    connections: &ConnectionLimits,
     dropped_lines: u64,
     is_maintenance: bool,
 ) -> String {
     let mut out = Exposition::new("gatehouse_edge_");
-    out.gauge("connections_open", "Open connections.", connections.open);
-    out.counter("connections_accepted_total", "Connections accepted.", connections.admitted);
-    out.counter(
-        "connections_over_limit_total",
-        "Connections closed because there were too many.",
-        connections.over_limit,
-    );
-    out.counters(
-        "connections_refused_total",
-        "Connections closed for their PROXY header or TLS handshake.",
-        |family| {
-            for (reason, count) in accept::REFUSAL_REASONS.iter().zip(connections.refused) {
-                family.sample(&[("reason", reason)], count);
-            }
-        },
-    );
+    connections.write(&mut out);
+    let counts = connections.counts();
     write_counters(&mut out, workers);
     out.counters("limit_hits_total", "Limits and deadlines reached, by the key that sets them.", |family| {
         for limit in Limit::ALL {
             let hits = sum_at(workers, |worker| worker.limits.get(*limit as usize));
-            family.sample(&[("limit", limit.key())], hits);
+            family.sample(&[("limit", limit.key())], hits + before_http(*limit, &counts));
         }
     });
     out.counters("requests_total", "Requests by class of status; none: the client left.", |family| {
@@ -127,6 +112,18 @@ pub(crate) fn text(
     out.counter("access_log_dropped_total", "Lines of the access log that found no room.", dropped_lines);
     out.gauge("maintenance", "1 while maintenance mode is on, else 0.", u8::from(is_maintenance));
     out.into_text()
+}
+
+/// Hits that are counted where connections are accepted.
+fn before_http(limit: Limit, counts: &Counts) -> u64 {
+    match limit {
+        Limit::MaxConnections => counts.over_total,
+        Limit::MaxConnectionsPerIp => counts.over_per_address,
+        Limit::ProxyHeader => counts.refused_for("proxy_deadline"),
+        Limit::Handshake => counts.refused_for("tls_deadline"),
+        Limit::Drain => counts.cut_off,
+        _ => 0,
+    }
 }
 
 fn one_more(counter: &AtomicU64) {
@@ -153,12 +150,19 @@ mod tests {
         workers[1].request(0, 0, 0, 0);
         workers[0].limit_hit(Limit::Header);
         workers[1].limit_hit(Limit::Header);
-        let refused = std::array::from_fn(|index| index as u64);
-        let text = text(&workers, Counts { open: 3, refused, ..Counts::default() }, 4, true);
+        let connections = ConnectionLimits::new(1, 0);
+        let mut open = connections.admit(&"https".into()).unwrap();
+        connections.admit(&"http".into()).unwrap_err();
+        open.claim_address([192, 0, 2, 1].into()).unwrap_err();
+        let text = text(&workers, &connections, 4, true);
         for line in [
-            "gatehouse_edge_connections_open 3",
-            "gatehouse_edge_connections_refused_total{reason=\"proxy_missing\"} 1",
-            "gatehouse_edge_connections_refused_total{reason=\"tls_deadline\"} 9",
+            "gatehouse_edge_connections_open 1",
+            "gatehouse_edge_connections_over_limit_total 2",
+            "gatehouse_edge_connections_refused_total{reason=\"proxy_missing\"} 0",
+            "gatehouse_edge_listener_connections_open{listener=\"https\"} 1",
+            "gatehouse_edge_listener_connections_over_limit_total{listener=\"http\",limit=\"max_connections\"} 1",
+            "gatehouse_edge_limit_hits_total{limit=\"limits.max_connections\"} 1",
+            "gatehouse_edge_limit_hits_total{limit=\"limits.max_connections_per_ip\"} 1",
             "gatehouse_edge_limit_hits_total{limit=\"timeouts.header\"} 2",
             "gatehouse_edge_limit_hits_total{limit=\"timeouts.idle\"} 0",
             "gatehouse_edge_requests_total{status=\"2xx\"} 2",

@@ -1,7 +1,8 @@
 //! What has happened since the start, in numbers, in the text form that Prometheus reads.
 
-use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use accept::Exposition;
 
 use crate::storage::cleanup::Expired;
 
@@ -52,59 +53,43 @@ impl Counter {
 }
 
 impl Metrics {
-    /// All of them as text (Prometheus exposition format 0.0.4).
-    pub fn render(&self) -> String {
-        let mut text = String::with_capacity(2048);
-        family(
-            &mut text,
-            "gatehouse_auth_logins_total",
-            "compat logins by result",
-            "result",
-            &[
-                ("ok", &self.logins),
-                ("refused", &self.logins_refused),
-                ("limited", &self.logins_limited),
-                ("failed", &self.logins_failed),
-            ],
-        );
-        family(
-            &mut text,
-            "gatehouse_auth_refreshes_total",
-            "refresh tokens by result",
-            "result",
-            &[("ok", &self.refreshes), ("refused", &self.refreshes_refused)],
-        );
-        family(
-            &mut text,
-            "gatehouse_auth_logouts_total",
-            "logouts by clients",
-            "kind",
-            &[("compat", &self.logouts)],
-        );
-        family(
-            &mut text,
-            "gatehouse_auth_introspections_total",
-            "introspected tokens",
-            "active",
-            &[("true", &self.introspections_active), ("false", &self.introspections_inactive)],
-        );
+    /// Adds all of them to `out`.
+    pub fn write(&self, out: &mut Exposition) {
         let expired: Vec<_> = Expired::ALL.iter().map(|what| what.name()).zip(&self.expired).collect();
-        family(
-            &mut text,
-            "gatehouse_auth_expired_rows_total",
-            "rows deleted by the clean-up",
-            "table",
-            &expired,
-        );
-        text
-    }
-}
-
-fn family(text: &mut String, name: &str, help: &str, label: &str, values: &[(&str, &Counter)]) {
-    // Writing to a String does not fail.
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter");
-    for (value, counter) in values {
-        let _ = writeln!(text, "{name}{{{label}=\"{value}\"}} {}", counter.total());
+        let families: [(&str, &str, &str, &[(&str, &Counter)]); 5] = [
+            (
+                "logins_total",
+                "Compat logins by result.",
+                "result",
+                &[
+                    ("ok", &self.logins),
+                    ("refused", &self.logins_refused),
+                    ("limited", &self.logins_limited),
+                    ("failed", &self.logins_failed),
+                ],
+            ),
+            (
+                "refreshes_total",
+                "Refresh tokens by result.",
+                "result",
+                &[("ok", &self.refreshes), ("refused", &self.refreshes_refused)],
+            ),
+            ("logouts_total", "Logouts by clients.", "kind", &[("compat", &self.logouts)]),
+            (
+                "introspections_total",
+                "Introspected tokens.",
+                "active",
+                &[("true", &self.introspections_active), ("false", &self.introspections_inactive)],
+            ),
+            ("expired_rows_total", "Rows deleted by the clean-up.", "table", &expired),
+        ];
+        for (name, help, label, values) in families {
+            out.counters(name, help, |family| {
+                for (value, counter) in values {
+                    family.sample(&[(label, value)], counter.total());
+                }
+            });
+        }
     }
 }
 
@@ -117,7 +102,9 @@ mod tests {
         let metrics = Metrics::default();
         metrics.logins.count();
         metrics.expired[0].add(7);
-        let text = metrics.render();
+        let mut out = Exposition::new("gatehouse_auth_");
+        metrics.write(&mut out);
+        let text = out.into_text();
         assert!(text.contains("gatehouse_auth_logins_total{result=\"ok\"} 1\n"), "{text}");
         assert!(text.contains("gatehouse_auth_expired_rows_total{table=\"access_tokens\"} 7\n"), "{text}");
     }

@@ -211,6 +211,7 @@ fn facts(tls: &rustls::ServerConnection) -> TlsFacts {
         cipher: suite.unwrap_or_default().replacen("TLS13_", "TLS_", 1),
         server_name: tls.server_name().map(str::to_ascii_lowercase),
         alpn: tls.alpn_protocol().map(<[u8]>::to_vec),
+        is_resumed: tls.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         has_client_certificate: tls.peer_certificates().is_some(),
     }
 }

@@ -82,6 +82,8 @@ pub struct TlsFacts {
     pub server_name: Option<String>,
     /// The protocol agreed on (ALPN, RFC 7301): `h2`, `http/1.1`, `http/1.0`.
     pub alpn: Option<Vec<u8>>,
+    /// Whether an earlier session goes on (RFC 8446 §2.2, RFC 5077).
+    pub is_resumed: bool,
     /// Whether the client showed a certificate, which is verified then. No listener asks for one yet.
     pub has_client_certificate: bool,
 }

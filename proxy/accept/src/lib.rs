@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod acceptor;
+mod alarm;
 pub mod bind;
 pub mod connection;
 pub mod exposition;
@@ -10,6 +11,7 @@ pub mod proxy_protocol;
 pub mod resolver;
 pub mod serve;
 pub mod stream;
+mod tally;
 
 #[cfg(test)]
 mod fixtures;
@@ -24,8 +26,9 @@ pub use bind::{
 pub use connection::{ClientAddress, Connection, Remote, TlsFacts};
 pub use exposition::Exposition;
 pub use forwarded::client_address;
-pub use limits::{ConnectionLimits, Counts, Permit, TooMany};
+pub use limits::{ConnectionLimits, Permit, TooMany};
 pub use proxy_protocol::{ProxyHeader, ProxyHeaderError};
 pub use resolver::Resolver;
 pub use serve::{Draining, Terms, accept, serve};
 pub use stream::{Io, Replay, Stream};
+pub use tally::Counts;

@@ -3,14 +3,16 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
-use crate::acceptor::REFUSAL_REASONS;
+use crate::alarm::Alarms;
+use crate::exposition::Exposition;
 use crate::forwarded::contains;
+use crate::tally::{self, Counts, Tallies, Tally};
 
 /// Counts open connections, of all listeners that share it.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct ConnectionLimits {
 #[must_use = "dropping it gives the place back"]
 pub struct Permit {
     shared: Arc<Shared>,
+    /// Of its listener.
+    tally: Arc<Tally>,
     claimed: Option<Network>,
 }
 
@@ -37,26 +41,14 @@ pub enum TooMany {
     Address,
 }
 
-/// What became of connections since the start, for metrics.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Open now.
-    pub open: usize,
-    /// Admitted, including those refused afterwards.
-    pub admitted: u64,
-    /// Closed because of a limit.
-    pub over_limit: u64,
-    /// Closed because of their PROXY header or TLS handshake, in the order of [`REFUSAL_REASONS`].
-    pub refused: [u64; REFUSAL_REASONS.len()],
-}
-
 #[derive(Debug)]
 struct Shared {
     bounds: ArcSwap<Bounds>,
     open: AtomicUsize,
-    admitted: AtomicU64,
-    over_limit: AtomicU64,
-    refused: [AtomicU64; REFUSAL_REASONS.len()],
+    /// All listeners together.
+    all: Tally,
+    tallies: Tallies,
+    alarms: Alarms,
     by_network: Mutex<HashMap<Network, usize>>,
 }
 
@@ -87,9 +79,9 @@ impl ConnectionLimits {
             shared: Arc::new(Shared {
                 bounds: ArcSwap::from_pointee(Bounds { total, per_address, exempt }),
                 open: AtomicUsize::new(0),
-                admitted: AtomicU64::new(0),
-                over_limit: AtomicU64::new(0),
-                refused: Default::default(),
+                all: Tally::default(),
+                tallies: Tallies::default(),
+                alarms: Alarms::default(),
                 by_network: Mutex::default(),
             }),
         }
@@ -100,29 +92,45 @@ impl ConnectionLimits {
         self.shared.bounds.store(Arc::new(Bounds { total, per_address, exempt }));
     }
 
-    /// Takes one of the places in total. Its address is claimed when it is known.
+    /// Takes one of the places in total for a connection of this listener. Its address is claimed when it is known.
     ///
     /// # Errors
     /// [`TooMany::Total`] when none is left.
-    pub fn admit(&self) -> Result<Permit, TooMany> {
+    pub fn admit(&self, listener: &Arc<str>) -> Result<Permit, TooMany> {
+        let tally = self.shared.tallies.of(listener);
         let total = self.shared.bounds.load().total;
         let one_more = |open| (open < total).then_some(open + 1);
         if self.shared.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
-            self.shared.over_limit.fetch_add(1, Ordering::Relaxed);
+            self.shared.count(&tally, |tally| tally.over_limit(TooMany::Total));
             return Err(TooMany::Total);
         }
-        self.shared.admitted.fetch_add(1, Ordering::Relaxed);
-        Ok(Permit { shared: self.shared.clone(), claimed: None })
+        self.shared.count(&tally, Tally::open);
+        Ok(Permit { shared: self.shared.clone(), tally, claimed: None })
     }
 
     /// What became of connections so far.
     pub fn counts(&self) -> Counts {
-        Counts {
-            open: self.open(),
-            admitted: self.shared.admitted.load(Ordering::Relaxed),
-            over_limit: self.shared.over_limit.load(Ordering::Relaxed),
-            refused: self.shared.refused.each_ref().map(|count| count.load(Ordering::Relaxed)),
-        }
+        self.shared.all.counts()
+    }
+
+    /// The same of each listener that there is or was, by name.
+    pub fn counts_by_listener(&self) -> Vec<(Arc<str>, Counts)> {
+        self.shared.tallies.each()
+    }
+
+    /// Writes everything that is known about connections, of all listeners together and of each.
+    pub fn write(&self, out: &mut Exposition) {
+        tally::write(out, &self.shared.all, &self.shared.tallies);
+    }
+
+    /// Counts what concerns a listener and none of its connections.
+    pub(crate) fn count(&self, listener: &Arc<str>, count: impl Fn(&Tally)) {
+        self.shared.count(&self.shared.tallies.of(listener), count);
+    }
+
+    /// What is told to the administrator.
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.shared.alarms
     }
 
     /// Connections open now.
@@ -147,7 +155,7 @@ impl Permit {
         let mut counts = self.shared.by_network();
         let count = counts.get(&network).copied().unwrap_or(0);
         if count >= bounds.per_address {
-            self.shared.over_limit.fetch_add(1, Ordering::Relaxed);
+            self.count(|tally| tally.over_limit(TooMany::Address));
             return Err(TooMany::Address);
         }
         counts.insert(network, count + 1);
@@ -155,12 +163,14 @@ impl Permit {
         Ok(())
     }
 
-    /// Counts this connection among those refused for this reason.
-    pub(crate) fn count_refused(&self, reason: &str) {
-        let counts = REFUSAL_REASONS.iter().zip(&self.shared.refused);
-        if let Some((_, count)) = counts.into_iter().find(|(known, _)| **known == reason) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Counts something about this connection.
+    pub(crate) fn count(&self, count: impl Fn(&Tally)) {
+        self.shared.count(&self.tally, count);
+    }
+
+    /// What is told to the administrator.
+    pub(crate) fn alarms(&self) -> &Alarms {
+        &self.shared.alarms
     }
 
     fn release_address(&mut self) {
@@ -183,10 +193,17 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.release_address();
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
+        self.count(Tally::close);
     }
 }
 
 impl Shared {
+    /// Counts something of a listener.
+    fn count(&self, tally: &Tally, count: impl Fn(&Tally)) {
+        count(&self.all);
+        count(tally);
+    }
+
     fn by_network(&self) -> MutexGuard<'_, HashMap<Network, usize>> {
         // Nothing inside the lock can leave the table half changed.
         self.by_network.lock().unwrap_or_else(PoisonError::into_inner)
@@ -212,8 +229,12 @@ const KEPT_CAPACITY: usize = 1024;
 mod tests {
     use super::*;
 
+    fn admit(limits: &ConnectionLimits) -> Result<Permit, TooMany> {
+        limits.admit(&"test".into())
+    }
+
     fn claim(limits: &ConnectionLimits, ip: &str) -> Result<Permit, TooMany> {
-        let mut permit = limits.admit()?;
+        let mut permit = admit(limits)?;
         permit.claim_address(ip.parse().unwrap())?;
         Ok(permit)
     }
@@ -221,14 +242,30 @@ mod tests {
     #[test]
     fn total_is_kept_and_given_back() {
         let limits = ConnectionLimits::new(2, 10);
-        let first = limits.admit().unwrap();
-        let second = limits.admit().unwrap();
-        assert_eq!(limits.admit().unwrap_err(), TooMany::Total);
+        let first = admit(&limits).unwrap();
+        let second = admit(&limits).unwrap();
+        assert_eq!(admit(&limits).unwrap_err(), TooMany::Total);
         drop(first);
-        let third = limits.admit().unwrap();
+        let third = admit(&limits).unwrap();
         assert_eq!(limits.open(), 2);
         drop((second, third));
-        assert_eq!(limits.counts(), Counts { open: 0, admitted: 3, over_limit: 1, ..Counts::default() });
+        assert_eq!(limits.counts(), Counts { accepted: 3, over_total: 1, ..Counts::default() });
+    }
+
+    #[test]
+    fn every_listener_has_numbers_of_its_own() {
+        let limits = ConnectionLimits::new(2, 1);
+        let (a, b) = ("a".into(), "b".into());
+        let held = [limits.admit(&a).unwrap(), limits.admit(&b).unwrap()];
+        limits.admit(&b).unwrap_err();
+        let [first, second] = limits.counts_by_listener().try_into().unwrap();
+        assert_eq!((&*first.0, first.1.open, first.1.over_total), ("a", 1, 0));
+        assert_eq!((&*second.0, second.1.open, second.1.over_total), ("b", 1, 1));
+        drop(held);
+        assert!(
+            limits.counts_by_listener().iter().all(|(_, counts)| (counts.open, counts.accepted) == (0, 1))
+        );
+        assert_eq!(limits.counts().accepted, 2);
     }
 
     #[test]
@@ -277,11 +314,11 @@ mod tests {
         assert_eq!(limits.open(), 3);
         assert_eq!(claim(&limits, "192.0.2.1").unwrap_err(), TooMany::Address);
         held.push(claim(&limits, "192.0.2.2").unwrap());
-        assert_eq!(limits.admit().unwrap_err(), TooMany::Total);
+        assert_eq!(admit(&limits).unwrap_err(), TooMany::Total);
         limits.change(10, 3, vec!["192.0.2.0/24".parse().unwrap()]);
         held.extend((0..5).map(|_| claim(&limits, "192.0.2.1").unwrap()));
         limits.change(1, 1, Vec::new());
-        assert_eq!(limits.admit().unwrap_err(), TooMany::Total, "fewer than there are");
+        assert_eq!(admit(&limits).unwrap_err(), TooMany::Total, "fewer than there are");
         drop(held);
         assert_eq!(limits.open(), 0);
         assert!(claim(&limits, "192.0.2.1").is_ok());
@@ -289,7 +326,7 @@ mod tests {
 
     #[test]
     fn zero_admits_nobody() {
-        assert!(ConnectionLimits::new(0, 1).admit().is_err());
+        assert!(admit(&ConnectionLimits::new(0, 1)).is_err());
         assert!(claim(&ConnectionLimits::new(1, 0), "192.0.2.1").is_err());
     }
 }

@@ -16,6 +16,7 @@ use crate::bind::Listener;
 use crate::connection::{Connection, Remote};
 use crate::limits::{ConnectionLimits, Permit, TooMany};
 use crate::stream::{Io, Stream};
+use crate::tally::Tally;
 
 /// What the connections of a listener are served with. A connection keeps what it was accepted with.
 #[derive(Debug, Clone)]
@@ -32,6 +33,7 @@ pub struct Terms {
 pub struct Draining {
     connections: JoinSet<()>,
     terms: watch::Receiver<Terms>,
+    limits: Arc<ConnectionLimits>,
 }
 
 /// [`accept`] until `stop`, then [`Draining::finish`].
@@ -75,7 +77,7 @@ where
             Err(error) => tracing::warn!(%error, "connections that wait for accept are lost"),
         }
     }
-    Draining { connections: accepting.connections, terms: accepting.terms }
+    Draining { connections: accepting.connections, terms: accepting.terms, limits: accepting.limits }
 }
 
 impl Draining {
@@ -93,6 +95,7 @@ impl Draining {
         if timeout(drain, all_ended).await.is_err() {
             let open = self.connections.len();
             tracing::info!(listener = %acceptor.listener, open, "closing connections still open");
+            self.limits.count(&acceptor.listener, |tally| tally.cut_off(open as u64));
             self.connections.shutdown().await;
         }
     }
@@ -113,7 +116,7 @@ where
 {
     /// Accepts for ever; dropped when it has to stop, which loses no connection.
     async fn accept_on(&mut self, listeners: &[Listener]) {
-        let (mut is_short, mut turn) = (false, 0);
+        let mut turn = 0;
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -124,18 +127,12 @@ where
                 accepted = any(listeners, &mut turn) => accepted,
             };
             match accepted {
-                Ok((stream, remote)) => {
-                    is_short = false;
-                    self.take(stream, remote);
-                }
+                Ok((stream, remote)) => self.take(stream, remote),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    // Once per shortage, not ten times a second.
-                    if !is_short {
-                        let listener = self.terms.borrow().acceptor.listener.clone();
-                        tracing::warn!(%listener, %error, "cannot accept, trying again");
-                    }
-                    is_short = true;
+                    let listener = self.terms.borrow().acceptor.listener.clone();
+                    self.limits.count(&listener, Tally::shortage);
+                    self.limits.alarms().shortage(&error, &listener);
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -145,11 +142,14 @@ where
     /// Begins with a connection, or closes it.
     fn take(&mut self, stream: Stream, remote: Remote) {
         let acceptor = self.terms.borrow().acceptor.clone();
-        match self.limits.admit() {
+        match self.limits.admit(&acceptor.listener) {
             Ok(permit) => {
                 self.connections.spawn(one(acceptor, permit, stream, remote, self.handle.clone()));
             }
-            Err(error) => log_refused(&acceptor, remote, &error),
+            Err(error) => {
+                self.limits.alarms().too_many(error, &acceptor.listener, remote);
+                log_refused(&acceptor, remote, &error);
+            }
         }
     }
 }
@@ -180,8 +180,12 @@ where
     match admitted(&acceptor, &mut permit, stream, remote).await {
         Ok((io, connection)) => handle(io, connection).await,
         Err(error) => {
-            if let NotServed::Refused(refused) = &error {
-                permit.count_refused(refused.reason());
+            match &error {
+                NotServed::Refused(refused) => {
+                    permit.count(|tally| tally.refuse(refused));
+                    permit.alarms().refused(refused, &acceptor.listener, remote);
+                }
+                NotServed::TooMany(limit) => permit.alarms().too_many(*limit, &acceptor.listener, remote),
             }
             log_refused(&acceptor, remote, &error);
         }
@@ -196,10 +200,15 @@ async fn admitted(
     remote: Remote,
 ) -> Result<(Io, Connection), NotServed> {
     let (stream, connection) = acceptor.identify(stream, remote).await?;
+    permit.count(|tally| tally.proxy_header(&connection));
     if let Some(ip) = connection.peer().ip() {
         permit.claim_address(ip)?;
     }
-    Ok(acceptor.secure(stream, connection).await?)
+    let (io, connection) = acceptor.secure(stream, connection).await?;
+    if let Some(tls) = &connection.tls {
+        permit.count(|tally| tally.handshake(tls));
+    }
+    Ok((io, connection))
 }
 
 /// Why a connection was closed before it was handed on.

@@ -100,6 +100,7 @@ mod tests {
                 cipher: "TLS_AES_256_GCM_SHA384".to_owned(),
                 server_name: Some(name.to_owned()),
                 alpn: Some(b"h2".to_vec()),
+                is_resumed: false,
                 has_client_certificate: false,
             }),
         }

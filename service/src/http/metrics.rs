@@ -1,15 +1,15 @@
 //! `GET /metrics`: connections, requests and the outbox, then what the service itself counts (`metrics.rs`), in the text format of
 //! Prometheus. Names begin with `gatehouse_auth_`.
 
-use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use accept::ConnectionLimits;
+use accept::{ConnectionLimits, Exposition};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
+use crate::metrics::Metrics;
 use crate::state::SharedState;
 use crate::storage::outbox;
 
@@ -43,35 +43,24 @@ impl Traffic {
         let waiting = waiting.ok().and_then(Result::ok);
         (
             [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
-            self.text(waiting) + &state.metrics.render(),
+            self.text(&state.metrics, waiting),
         )
             .into_response()
     }
 
-    fn text(&self, waiting: Option<u64>) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "# HELP gatehouse_auth_requests_total Requests answered, by class of status.");
-        let _ = writeln!(text, "# TYPE gatehouse_auth_requests_total counter");
-        for (class, answers) in (1..).zip(&self.answers) {
-            let answers = answers.load(Ordering::Relaxed);
-            let _ = writeln!(text, "gatehouse_auth_requests_total{{status=\"{class}xx\"}} {answers}");
-        }
-        let _ = writeln!(text, "# HELP gatehouse_auth_connections Open connections.");
-        let _ = writeln!(text, "# TYPE gatehouse_auth_connections gauge");
-        let connections = self.limits.counts();
-        let _ = writeln!(text, "gatehouse_auth_connections {}", connections.open);
-        let name = "gatehouse_auth_connections_refused_total";
-        let _ = writeln!(text, "# HELP {name} Connections closed for their PROXY header or TLS handshake.");
-        let _ = writeln!(text, "# TYPE {name} counter");
-        for (reason, count) in accept::REFUSAL_REASONS.iter().zip(connections.refused) {
-            let _ = writeln!(text, "{name}{{reason=\"{reason}\"}} {count}");
-        }
+    fn text(&self, metrics: &Metrics, waiting: Option<u64>) -> String {
+        let mut out = Exposition::new("gatehouse_auth_");
+        self.limits.write(&mut out);
+        out.gauge("connections", "Open connections.", self.limits.open());
+        out.counters("requests_total", "Requests answered, by class of status.", |family| {
+            for (class, answers) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&self.answers) {
+                family.sample(&[("status", class)], answers.load(Ordering::Relaxed));
+            }
+        });
         if let Some(waiting) = waiting {
-            let _ = writeln!(text, "# HELP gatehouse_auth_outbox_jobs What Synapse has not heard yet.");
-            let _ = writeln!(text, "# TYPE gatehouse_auth_outbox_jobs gauge");
-            let _ = writeln!(text, "gatehouse_auth_outbox_jobs {waiting}");
+            out.gauge("outbox_jobs", "What Synapse has not heard yet.", waiting);
         }
-        text
+        metrics.write(&mut out);
+        out.into_text()
     }
 }

@@ -137,6 +137,7 @@ mod tests {
             cipher: "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256".to_owned(),
             server_name: None,
             alpn: None,
+            is_resumed: false,
             has_client_certificate,
         };
         let ssl = Ssl::from(&facts(false));
