@@ -34,12 +34,21 @@ pub(crate) enum Fault {
     /// An expectation other than `100-continue`.
     #[error("expectation not supported")]
     Expectation,
-    /// A request line beyond `limits.max_header_size`.
+    /// A request target beyond `limits.max_target_length`, or a request line beyond `limits.max_header_size`.
     #[error("request target too long")]
     TargetTooLong,
     /// A request head beyond `limits.max_header_size`.
     #[error("request head too large")]
     HeadTooLarge,
+    /// More fields than `limits.max_header_count`.
+    #[error("too many request fields")]
+    TooManyFields,
+    /// Trailers and chunk extensions beyond `limits.max_trailer_size`.
+    #[error("request trailers too large")]
+    TrailersTooLarge,
+    /// A request head that was not complete within `timeouts.header`.
+    #[error("request head timed out")]
+    HeadTimeout,
     /// No site answers for the host.
     #[error("no such site")]
     NoSite,
@@ -58,9 +67,15 @@ pub(crate) enum Fault {
     /// No file, a method files don't take, or a range outside the file; with the status.
     #[error("no file for the request")]
     File(StatusCode),
-    /// The request body came too slowly.
+    /// Nothing came of the request body for `timeouts.body`.
     #[error("request body timed out")]
-    ClientSlow,
+    BodyTimeout,
+    /// The request body came slower than `limits.min_body_rate`.
+    #[error("request body too slow")]
+    BodySlow,
+    /// The client took its answer slower than `limits.min_send_rate`, or nothing of it for `timeouts.send`.
+    #[error("client did not take the answer")]
+    ClientNotTaking,
     /// The client left before the answer was complete.
     #[error("client went away")]
     ClientGone,
@@ -104,13 +119,15 @@ impl Fault {
             Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadTooLarge | Self::TooManyFields | Self::TrailersTooLarge => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             Self::NoSite | Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NotAllowed => StatusCode::FORBIDDEN,
             Self::Denied(status) | Self::File(status) => status,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::ClientSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::ClientGone => return None,
+            Self::HeadTimeout | Self::BodyTimeout | Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientNotTaking | Self::ClientGone => return None,
             Self::UpstreamUnreachable | Self::UpstreamBroken => StatusCode::BAD_GATEWAY,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Maintenance => StatusCode::SERVICE_UNAVAILABLE,
@@ -128,13 +145,18 @@ impl Fault {
             | Self::Expectation
             | Self::TargetTooLong
             | Self::HeadTooLarge
+            | Self::TooManyFields
+            | Self::TrailersTooLarge
+            | Self::HeadTimeout
             | Self::NoSite
             | Self::NoRoute
             | Self::NotAllowed
             | Self::Denied(_)
             | Self::BodyTooLarge
             | Self::File(_)
-            | Self::ClientSlow
+            | Self::BodyTimeout
+            | Self::BodySlow
+            | Self::ClientNotTaking
             | Self::ClientGone => Side::Downstream,
             Self::UpstreamUnreachable
             | Self::UpstreamConnectTimeout
@@ -147,9 +169,14 @@ impl Fault {
     /// The limit or deadline that it means.
     pub(crate) fn limit(self) -> Option<Limit> {
         match self {
-            Self::TargetTooLong | Self::HeadTooLarge => Some(Limit::MaxHeaderSize),
+            Self::TargetTooLong => Some(Limit::MaxTargetLength),
+            Self::HeadTooLarge => Some(Limit::MaxHeaderSize),
+            Self::TooManyFields => Some(Limit::MaxHeaderCount),
+            Self::TrailersTooLarge => Some(Limit::MaxTrailerSize),
+            Self::HeadTimeout => Some(Limit::Header),
             Self::BodyTooLarge => Some(Limit::MaxBodySize),
-            Self::ClientSlow => Some(Limit::Body),
+            Self::BodyTimeout => Some(Limit::Body),
+            Self::BodySlow => Some(Limit::MinBodyRate),
             Self::UpstreamConnectTimeout => Some(Limit::Connect),
             Self::UpstreamTimeout => Some(Limit::UpstreamRead),
             Self::Malformed(_)
@@ -162,6 +189,8 @@ impl Fault {
             | Self::NotAllowed
             | Self::Denied(_)
             | Self::File(_)
+            // The connection has counted it, once for all its requests.
+            | Self::ClientNotTaking
             | Self::ClientGone
             | Self::UpstreamUnreachable
             | Self::UpstreamBroken
@@ -178,11 +207,16 @@ impl Fault {
             | Self::MethodNotAllowed
             | Self::TransferCoding
             | Self::Expectation
-            | Self::ClientSlow
+            | Self::HeadTimeout
+            | Self::BodyTimeout
+            | Self::BodySlow
+            | Self::ClientNotTaking
             | Self::ClientGone => true,
             // Well-formed as far as anybody looked: the request that follows is as long, and told so.
             Self::TargetTooLong
             | Self::HeadTooLarge
+            | Self::TooManyFields
+            | Self::TrailersTooLarge
             | Self::NoSite
             | Self::NoRoute
             | Self::NotAllowed
@@ -215,7 +249,7 @@ impl Fault {
                 _ => Self::UpstreamBroken,
             },
             ErrorSource::Downstream => match error.etype() {
-                ErrorType::ReadTimedout => Self::ClientSlow,
+                ErrorType::ReadTimedout => Self::BodyTimeout,
                 ErrorType::InvalidHTTPHeader => Self::Malformed("connection fields"),
                 ErrorType::ReadError
                 | ErrorType::WriteError
@@ -280,13 +314,18 @@ fn text(fault: Fault) -> String {
         | Fault::Expectation
         | Fault::TargetTooLong
         | Fault::HeadTooLarge
+        | Fault::TooManyFields
+        | Fault::TrailersTooLarge
+        | Fault::HeadTimeout
         | Fault::NoSite
         | Fault::NoRoute
         | Fault::NotAllowed
         | Fault::Denied(_)
         | Fault::BodyTooLarge
         | Fault::File(_)
-        | Fault::ClientSlow
+        | Fault::BodyTimeout
+        | Fault::BodySlow
+        | Fault::ClientNotTaking
         | Fault::ClientGone => {
             let mut text = fault.to_string();
             if let Some(first) = text.get_mut(..1) {
@@ -365,6 +404,8 @@ mod tests {
         for fault in [
             Fault::TargetTooLong,
             Fault::HeadTooLarge,
+            Fault::TooManyFields,
+            Fault::TrailersTooLarge,
             Fault::NoSite,
             Fault::NoRoute,
             Fault::NotAllowed,

@@ -14,8 +14,9 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Version};
 
 use crate::error::Fault;
-pub(crate) use head::Body;
+use body::BodyFault;
 use head::HeadFault;
+pub(crate) use head::{Body, HeadLimits};
 
 /// A request head as received.
 #[derive(Debug, Clone, Copy)]
@@ -52,10 +53,11 @@ pub(crate) struct Admitted<'a> {
 ///
 /// # Errors
 /// The [`Fault`] to answer with.
-pub(crate) fn admit<'a>(head: &Head<'a>) -> Result<Admitted<'a>, Fault> {
+pub(crate) fn admit<'a>(head: &Head<'a>, limits: HeadLimits) -> Result<Admitted<'a>, Fault> {
     if cfg!(feature = "measure-without-gate") {
         return unchecked(head);
     }
+    check_size(head, limits)?;
     check_version(head.version)?;
     check_method(head.method)?;
     let target = check_target(head)?;
@@ -99,8 +101,39 @@ impl From<HeadFault> for Fault {
             HeadFault::Malformed(part) => Self::Malformed(part),
             HeadFault::TransferCoding => Self::TransferCoding,
             HeadFault::TargetTooLong => Self::TargetTooLong,
-            HeadFault::TooManyFields => Self::HeadTooLarge,
+            HeadFault::TooManyFields => Self::TooManyFields,
         }
+    }
+}
+
+impl From<BodyFault> for Fault {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::Malformed(part) => Self::Malformed(part),
+            BodyFault::TooMuchBeside => Self::TrailersTooLarge,
+        }
+    }
+}
+
+impl HeadLimits {
+    /// Those of a configuration, and what the engine takes at most.
+    pub(crate) fn of(limits: &conf::Limits) -> Self {
+        let target = usize::try_from(limits.max_target_length.0).unwrap_or(usize::MAX);
+        Self {
+            target: target.min(Self::ENGINE.target),
+            fields: limits.max_header_count.min(Self::ENGINE.fields),
+        }
+    }
+}
+
+/// Of HTTP/1, [`head::read`] has done it before.
+fn check_size(head: &Head<'_>, limits: HeadLimits) -> Result<(), Fault> {
+    if head.target.len() > limits.target {
+        Err(Fault::TargetTooLong)
+    } else if head.headers.len() > limits.fields {
+        Err(Fault::TooManyFields)
+    } else {
+        Ok(())
     }
 }
 
@@ -289,7 +322,7 @@ mod tests {
             authority: None,
             headers: &map,
         };
-        admit(&head)
+        admit(&head, LIMITS)
             .map(|admitted| (admitted.host.to_owned(), admitted.path_and_query.to_owned(), admitted.body))
     }
 
@@ -298,6 +331,17 @@ mod tests {
     }
 
     const HOST_FIELD: (&str, &str) = ("Host", "example.com:8448");
+    const LIMITS: HeadLimits = HeadLimits { target: 100, fields: 5 };
+
+    #[test]
+    fn targets_and_fields_have_limits_in_every_version() {
+        let of_length = |length: usize| check(&format!("/{}", "x".repeat(length - 1)), &[HOST_FIELD]).is_ok();
+        assert!(of_length(100));
+        assert_eq!(check(&format!("/{}", "x".repeat(100)), &[HOST_FIELD]), Err(Fault::TargetTooLong));
+        let of_count = |count| check("/", &[&[HOST_FIELD], vec![("a", "b"); count].as_slice()].concat());
+        assert!(of_count(4).is_ok());
+        assert_eq!(of_count(5), Err(Fault::TooManyFields));
+    }
 
     #[test]
     fn ordinary_requests_pass() {
@@ -404,8 +448,9 @@ mod tests {
             authority: Some("example.com:8448"),
             headers: &map,
         };
-        assert_eq!(admit(&head).unwrap().authority, "example.com:8448");
-        assert_eq!(admit(&Head { authority: None, ..head }), Err(Fault::Malformed("no Host")));
+        assert_eq!(admit(&head, LIMITS).unwrap().authority, "example.com:8448");
+        let nobody = Head { authority: None, ..head };
+        assert_eq!(admit(&nobody, LIMITS), Err(Fault::Malformed("no Host")));
     }
 
     proptest! {

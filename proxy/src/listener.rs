@@ -6,13 +6,14 @@ mod close;
 mod deadline;
 mod intake;
 mod io;
+mod out;
 mod refusal;
 mod streams;
 mod unique_id;
 mod upload;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +22,11 @@ use pingora::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
 use crate::error::Fault;
+use crate::gate::HeadLimits;
+use crate::limits::Pace;
 use crate::metrics::{Counters, Limit};
 pub(crate) use close::close;
+use intake::IntakeLimits;
 pub(crate) use io::EdgeIo;
 use io::Remains;
 pub(crate) use refusal::Refusal;
@@ -34,23 +38,33 @@ pub(crate) use upload::{Summary, Upload};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct IoLimits {
     /// Without a request.
-    pub(crate) idle: Duration,
+    idle: Duration,
     /// A whole head, from its first byte.
-    pub(crate) header: Duration,
-    /// Between two writes.
-    pub(crate) send: Duration,
-    /// Bytes of a head.
-    pub(crate) max_head_size: usize,
+    header: Duration,
+    /// How slow a request's body may be.
+    pub(crate) body: Pace,
+    /// How slow a client may take its answers.
+    send: Pace,
+    /// For a client that goes on sending behind its last answer.
+    linger: Duration,
+    intake: IntakeLimits,
 }
 
 impl IoLimits {
     /// Those of a configuration.
     pub(crate) fn new(edge: &conf::Edge) -> Self {
+        let (limits, timeouts) = (&edge.limits, &edge.timeouts);
         Self {
-            idle: edge.timeouts.idle,
-            header: edge.timeouts.header,
-            send: edge.timeouts.send,
-            max_head_size: usize::try_from(edge.limits.max_header_size.0).unwrap_or(usize::MAX),
+            idle: timeouts.idle,
+            header: timeouts.header,
+            body: Pace { patience: timeouts.body, rate: limits.min_body_rate.0 },
+            send: Pace { patience: timeouts.send, rate: limits.min_send_rate.0 },
+            linger: timeouts.linger,
+            intake: IntakeLimits {
+                head_size: usize::try_from(limits.max_header_size.0).unwrap_or(usize::MAX),
+                head: HeadLimits::of(limits),
+                beside: u32::try_from(limits.max_trailer_size.0).unwrap_or(u32::MAX),
+            },
         }
     }
 }
@@ -75,8 +89,10 @@ pub(crate) struct ClientConnection {
     is_answered: AtomicBool,
     /// A request that the stream itself refused.
     refusal: OnceLock<Refusal>,
-    /// What was wrong with a request's body; nothing follows it.
-    body_fault: OnceLock<Fault>,
+    /// Why the stream ended in the middle of a request.
+    stream_fault: OnceLock<Fault>,
+    /// Requests so far.
+    requests: AtomicU32,
     /// The stream when Pingora is done with it.
     remains: Mutex<Option<Remains>>,
 }
@@ -107,7 +123,8 @@ impl ClientConnection {
             is_tunnel: AtomicBool::new(false),
             is_answered: AtomicBool::new(false),
             refusal: OnceLock::new(),
-            body_fault: OnceLock::new(),
+            stream_fault: OnceLock::new(),
+            requests: AtomicU32::new(0),
             remains: Mutex::new(None),
         }
     }
@@ -127,10 +144,11 @@ impl ClientConnection {
         UniqueId::of(&self.facts, self.run)
     }
 
-    /// A head is complete: its deadline ends.
-    pub(crate) fn request_begins(&self) {
+    /// A head is complete: its deadline ends. How many requests there have been, with this one.
+    pub(crate) fn request_begins(&self) -> u32 {
         self.is_answered.store(false, Ordering::Relaxed);
         self.set_phase(Phase::Busy);
+        self.requests.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// The answer is complete: the next request is waited for. Over HTTP/2 there may be others, and Pingora counts.
@@ -169,9 +187,15 @@ impl ClientConnection {
         self.refusal.get()
     }
 
-    /// What was wrong with the body of the current request, over HTTP/1.
-    pub(crate) fn body_fault(&self) -> Option<Fault> {
-        self.body_fault.get().copied()
+    /// Why the stream ended in the middle of a request: what was wrong with its body, over HTTP/1, or that the client does
+    /// not take what it is sent.
+    pub(crate) fn stream_fault(&self) -> Option<Fault> {
+        self.stream_fault.get().copied()
+    }
+
+    fn end_with(&self, fault: Fault) {
+        // The first word on it stands.
+        let _ = self.stream_fault.set(fault);
     }
 
     fn phase(&self) -> Phase {

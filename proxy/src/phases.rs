@@ -23,12 +23,12 @@ use crate::access_log::{Entry, LogHandle};
 use crate::context::Context;
 use crate::error::{Fault, Side};
 use crate::files::FileRequest;
-use crate::gate::{self, Admitted, Head};
+use crate::gate::{self, Admitted, Head, HeadLimits};
 use crate::headers::{self, Origin};
 use crate::limits::BodyMeter;
 use crate::listener::{ClientConnection, Summary, Upload};
 use crate::maintenance::{Maintenance, Notice};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Limit};
 use crate::route::{self, RouteId, Router};
 use crate::upstream::{self, Identity, Upstream};
 use crate::{answer, files, path, rewrite};
@@ -78,7 +78,7 @@ impl Phases {
             authority: request.uri.authority().map(|authority| authority.as_str()),
             headers: &request.headers,
         };
-        let admitted = gate::admit(&head)?;
+        let admitted = gate::admit(&head, HeadLimits::of(&self.config.limits))?;
         context.client =
             accept::client_address(connection.facts.peer(), &self.config.trusted_proxies, &request.headers);
         let redirects =
@@ -263,12 +263,17 @@ impl ProxyHttp for Phases {
     async fn early_request_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
         context.connection = ClientConnection::of(session).cloned();
         if let Some(connection) = &context.connection {
-            connection.request_begins();
+            let is_last = connection.request_begins() >= self.config.limits.max_requests_per_connection;
+            if is_last && !connection.is_h2 {
+                connection.limit_hit(Limit::MaxRequestsPerConnection);
+                session.set_keepalive(None);
+            }
             context.client = connection.facts.peer().ip().map_or(context.client, Into::into);
         }
         let timeouts = &self.config.timeouts;
         let is_upgrade = session.is_upgrade_req();
-        session.set_read_timeout(Some(if is_upgrade { timeouts.upstream_read } else { timeouts.body }));
+        // Over HTTP/1 the stream itself knows how slow a body may be, over HTTP/2 who watches it does.
+        session.set_read_timeout(is_upgrade.then_some(timeouts.upstream_read));
         session.set_total_drain_timeout(Some(timeouts.body));
         if session.is_http2() {
             session.set_write_timeout(Some(timeouts.send));
@@ -384,7 +389,7 @@ impl ProxyHttp for Phases {
         context: &mut Context,
     ) -> Result<()> {
         if let Some(upload) = &context.upload {
-            upload.moved();
+            upload.moved(body.as_ref().map_or(0, Bytes::len));
             if end_of_stream {
                 upload.complete();
             }
@@ -460,9 +465,6 @@ impl ProxyHttp for Phases {
         end_of_stream: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
-        if let Some(upload) = &context.upload {
-            upload.moved();
-        }
         if end_of_stream {
             context.answer_is_complete();
         }
@@ -475,12 +477,12 @@ impl ProxyHttp for Phases {
         error: &Error,
         context: &mut Context,
     ) -> FailToProxy {
-        let of_body = context.connection.as_ref().and_then(|connection| connection.body_fault());
-        if of_body.is_none() && *error.esource() == ErrorSource::Downstream && context.is_answered() {
+        let of_stream = context.connection.as_ref().and_then(|connection| connection.stream_fault());
+        if of_stream.is_none() && *error.esource() == ErrorSource::Downstream && context.is_answered() {
             // The answer came before the end of the body, and nothing else is wrong.
             return FailToProxy { error_code: 0, can_reuse_downstream: false };
         }
-        let fault = context.fault.or(of_body).unwrap_or_else(|| Fault::from_engine(error));
+        let fault = context.fault.or(of_stream).unwrap_or_else(|| Fault::from_engine(error));
         context.fault = Some(fault);
         match fault.side() {
             Side::Upstream => {
@@ -501,9 +503,12 @@ impl ProxyHttp for Phases {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
+        // Of answers of our own nobody else tells.
+        let of_stream = context.connection.as_ref().and_then(|connection| connection.stream_fault());
+        context.fault = context.fault.or(of_stream);
         let status = match (session.response_written(), context.fault) {
             (Some(header), _) => header.status.as_u16(),
-            (None, Some(Fault::ClientGone)) => CLIENT_GONE,
+            (None, Some(Fault::ClientGone | Fault::ClientNotTaking)) => CLIENT_GONE,
             (None, _) => 0,
         };
         let microseconds = u64::try_from(context.started.elapsed().as_micros()).unwrap_or(u64::MAX);

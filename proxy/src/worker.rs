@@ -19,9 +19,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::access_log::{Entry, LogHandle};
+use crate::error::Fault;
 use crate::listener::{ClientConnection, EdgeIo, IoLimits, StreamPolicy, Upload, close, serve_streams};
 use crate::maintenance::Maintenance;
-use crate::metrics::{Counters, Limit};
+use crate::metrics::Counters;
 use crate::phases::Phases;
 use crate::route::Router;
 use crate::upstream::Upstream;
@@ -76,7 +77,7 @@ impl Worker {
             streams: Arc::new(StreamPolicy {
                 options: h2_options(&self.config),
                 idle: self.config.timeouts.idle,
-                body: self.config.timeouts.body,
+                body: io_limits.body,
             }),
             counters: self.counters,
             log: self.log,
@@ -130,7 +131,7 @@ impl Engine {
         let stream = EdgeIo::new(io, connection.clone(), self.io_limits);
         if connection.is_h2 {
             let (engine, cut_off) = (self.clone(), connection.clone());
-            let cut = move |upload: &Upload| engine.log_cut(&cut_off, upload);
+            let cut = move |upload: &Upload, fault| engine.log_cut(&cut_off, upload, fault);
             serve_streams(&self.proxy, stream, &self.streams, &self.stop, cut).await;
         } else {
             self.proxy.process_new(Box::new(stream), &self.stop).await;
@@ -149,11 +150,11 @@ impl Engine {
         close(&connection, &self.io_limits).await;
     }
 
-    /// Requests whose body stopped coming are dropped in the middle; they have a line in the access log all the same.
-    fn log_cut(&self, connection: &ClientConnection, upload: &Upload) {
+    /// Requests whose body came too slowly are dropped in the middle; they have a line in the access log all the same.
+    fn log_cut(&self, connection: &ClientConnection, upload: &Upload, fault: Fault) {
         let status = upload.status().unwrap_or(REQUEST_TIMEOUT);
         self.counters.request(status, 0, 0, 0);
-        self.counters.limit_hit(Limit::Body);
+        self.counters.fault(fault);
         let Some(summary) = upload.summary.get() else { return };
         self.log(&Entry {
             id: summary.id,
@@ -166,7 +167,7 @@ impl Engine {
             route: summary.route.as_deref(),
             upstream: summary.upstream.as_deref(),
             status,
-            error: Some("request body timed out"),
+            error: Some(&fault.to_string()),
             ..unknown(connection, &connection.unique_id().to_string())
         });
     }

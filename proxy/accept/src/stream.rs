@@ -27,6 +27,8 @@ pub struct Replay {
     pending: Vec<u8>,
     at: usize,
     ahead: ReadAhead,
+    /// Bytes that the socket has taken.
+    written: u64,
 }
 
 /// Whether more is read from the socket than was asked for.
@@ -56,6 +58,15 @@ impl Stream {
             Self::Unix(_) => None,
         }
     }
+
+    /// When it is closed, what has not reached the peer yet is thrown away, and the peer hears of it. By default the
+    /// system goes on trying to deliver it, and keeps it in memory for as long.
+    pub fn reset_on_close(&self) {
+        if let Self::Tcp(tcp) = self {
+            // Closed it will be, in one way or the other.
+            let _ = socket2::SockRef::from(tcp).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
 }
 
 impl Replay {
@@ -68,7 +79,7 @@ impl Replay {
     pub(crate) fn with_pending(stream: Stream, read: Vec<u8>, consumed: usize) -> Self {
         let pending = if consumed < read.len() { read } else { Vec::new() };
         let at = if pending.is_empty() { 0 } else { consumed };
-        Self { stream, pending, at, ahead: ReadAhead::Never }
+        Self { stream, pending, at, ahead: ReadAhead::Never, written: 0 }
     }
 
     /// For a reader that asks for little at a time: rustls reads 4 KiB per call, a quarter of a full record.
@@ -191,7 +202,10 @@ impl AsyncWrite for Stream {
 impl AsyncWrite for Replay {
     #[inline]
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes))?;
+        this.written += written as u64;
+        Poll::Ready(Ok(written))
     }
 
     #[inline]
@@ -200,7 +214,10 @@ impl AsyncWrite for Replay {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, pieces)
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(context, pieces))?;
+        this.written += written as u64;
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -261,6 +278,16 @@ impl Io {
         match self {
             Self::Plain(plain) => plain.stream(),
             Self::Tls(tls) => tls.get_ref().0.stream(),
+        }
+    }
+}
+
+impl Io {
+    /// Bytes that the socket has taken so far; under TLS those of its records.
+    pub fn written(&self) -> u64 {
+        match self {
+            Self::Plain(plain) => plain.written,
+            Self::Tls(tls) => tls.get_ref().0.written,
         }
     }
 }

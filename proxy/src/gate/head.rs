@@ -24,10 +24,24 @@ pub(crate) enum HeadFault {
     Malformed(&'static str),
     /// A transfer coding other than `chunked`.
     TransferCoding,
-    /// A target longer than [`MAX_TARGET`].
+    /// A target longer than its limit.
     TargetTooLong,
-    /// More fields than [`MAX_FIELDS`].
+    /// More fields than their limit.
     TooManyFields,
+}
+
+/// How much a head may have in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HeadLimits {
+    /// Bytes of the target.
+    pub(crate) target: usize,
+    /// Fields.
+    pub(crate) fields: usize,
+}
+
+impl HeadLimits {
+    /// As much as the engine takes.
+    pub(crate) const ENGINE: Self = Self { target: 65_534, fields: 256 };
 }
 
 /// Looks for the end of a head that comes in pieces. Bytes are looked at once.
@@ -74,7 +88,7 @@ impl Scan {
 ///
 /// # Errors
 /// [`HeadFault`].
-pub(crate) fn read(head: &[u8]) -> Result<Body, HeadFault> {
+pub(crate) fn read(head: &[u8], limits: HeadLimits) -> Result<Body, HeadFault> {
     let mut framing = Framing::default();
     if cfg!(feature = "measure-without-gate") {
         for (name, value) in lines(head).filter_map(|line| split_field(line).ok()) {
@@ -86,14 +100,14 @@ pub(crate) fn read(head: &[u8]) -> Result<Body, HeadFault> {
         return Err(CONTROL);
     }
     let mut lines = lines(head);
-    let is_http11 = check_request_line(lines.next().unwrap_or_default())?;
+    let is_http11 = check_request_line(lines.next().unwrap_or_default(), limits.target)?;
     let mut count = 0;
     for line in lines {
         let (name, value) = split_field(line)?;
         framing.note(name, value)?;
         count += 1;
     }
-    if count > MAX_FIELDS {
+    if count > limits.fields {
         return Err(HeadFault::TooManyFields);
     }
     framing.body(is_http11)
@@ -106,7 +120,7 @@ pub(crate) fn request_of(head: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// RFC 9112 §3: method, one space, target, one space, version. Whether the version is 1.1.
-fn check_request_line(line: &[u8]) -> Result<bool, HeadFault> {
+fn check_request_line(line: &[u8], max_target: usize) -> Result<bool, HeadFault> {
     let mut words = line.split(|&byte| byte == b' ');
     let (Some(method), Some(target), Some(version), None) =
         (words.next(), words.next(), words.next(), words.next())
@@ -116,7 +130,7 @@ fn check_request_line(line: &[u8]) -> Result<bool, HeadFault> {
     if method.is_empty() || !method.iter().copied().all(is_token) {
         return Err(HeadFault::Malformed("method"));
     }
-    check_target(target)?;
+    check_target(target, max_target)?;
     match version {
         b"HTTP/1.1" => Ok(true),
         b"HTTP/1.0" => Ok(false),
@@ -126,8 +140,8 @@ fn check_request_line(line: &[u8]) -> Result<bool, HeadFault> {
 
 /// RFC 3986 has no `#` in what is sent, and no byte outside ASCII. Of the other characters that it lacks, those pass that
 /// clients send as they are, and the engine as well; `<`, `>` and, on its side of the `?`, a quote are none of them.
-fn check_target(target: &[u8]) -> Result<(), HeadFault> {
-    if target.len() > MAX_TARGET {
+fn check_target(target: &[u8], max_target: usize) -> Result<(), HeadFault> {
+    if target.len() > max_target {
         return Err(HeadFault::TargetTooLong);
     }
     let path = memchr(b'?', target).unwrap_or(target.len());
@@ -270,10 +284,6 @@ fn has_bare_return(head: &[u8]) -> bool {
 
 const BARE_LINE_FEED: HeadFault = HeadFault::Malformed("bare line feed");
 const CONTROL: HeadFault = HeadFault::Malformed("control character");
-/// Bytes of a target that the engine takes.
-const MAX_TARGET: usize = 65_534;
-/// As many as the engine takes; nobody sends a quarter of it.
-pub(crate) const MAX_FIELDS: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -281,11 +291,13 @@ mod tests {
 
     use super::*;
 
+    const LIMITS: HeadLimits = HeadLimits { target: 100, fields: 20 };
+
     /// What is said about a head that comes in one piece.
     fn check(head: &str) -> Result<Body, HeadFault> {
         let mut scan = Scan::default();
         match scan.end(head.as_bytes())? {
-            Some(end) => read(&head.as_bytes()[..end]),
+            Some(end) => read(&head.as_bytes()[..end], LIMITS),
             None => panic!("not complete: {head:?}"),
         }
     }
@@ -331,6 +343,13 @@ mod tests {
     }
 
     #[test]
+    fn targets_have_a_length() {
+        let target = |length: usize| check(&format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(length - 1)));
+        assert_eq!(target(100), Ok(Body::Unsaid));
+        assert_eq!(target(101), Err(HeadFault::TargetTooLong));
+    }
+
+    #[test]
     fn lines_end_in_one_way() {
         for head in
             ["GET / HTTP/1.1\n", "\n", "GET / HTTP/1.1\r\nHost: a\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\n\n"]
@@ -357,8 +376,8 @@ mod tests {
         ] {
             assert_eq!(fields(lines), Err(HeadFault::Malformed(what)), "{lines:?}");
         }
-        assert_eq!(fields(&["A: b"; MAX_FIELDS].join("\r\n")), Ok(Body::Unsaid));
-        assert_eq!(fields(&["A: b"; MAX_FIELDS + 1].join("\r\n")), Err(HeadFault::TooManyFields));
+        assert_eq!(fields(&["A: b"; 20].join("\r\n")), Ok(Body::Unsaid));
+        assert_eq!(fields(&["A: b"; 21].join("\r\n")), Err(HeadFault::TooManyFields));
     }
 
     #[test]
@@ -415,7 +434,7 @@ mod tests {
         #[test]
         fn never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = Scan::default().end(&bytes);
-            let _ = read(&bytes);
+            let _ = read(&bytes, LIMITS);
             let _ = request_of(&bytes);
         }
     }

@@ -9,14 +9,18 @@ use tokio::time::timeout;
 
 use super::io::Remains;
 use super::{ClientConnection, IoLimits};
+use crate::metrics::Limit;
 
 /// Closes a connection that Pingora has let go of.
 pub(crate) async fn close(connection: &ClientConnection, limits: &IoLimits) {
     let Some(mut remains) = connection.take_remains() else { return };
-    let is_sent = matches!(timeout(limits.send, send_rest(&mut remains)).await, Ok(Ok(())));
-    if is_sent && connection.lingers.load(std::sync::atomic::Ordering::Relaxed) {
-        // Past the deadline there is nothing more to be done for it.
-        let _ = timeout(LINGER, discard(&mut remains)).await;
+    let Ok(sent) = timeout(limits.send.patience, send_rest(&mut remains)).await else {
+        return connection.limit_hit(Limit::Send);
+    };
+    let lingers = connection.lingers.load(std::sync::atomic::Ordering::Relaxed);
+    if sent.is_ok() && lingers && timeout(limits.linger, discard(&mut remains)).await.is_err() {
+        // There is nothing more to be done for it.
+        connection.limit_hit(Limit::Linger);
     }
 }
 
@@ -32,7 +36,5 @@ async fn discard(remains: &mut Remains) {
     while let Ok(Ok(1..)) = timeout(LINGER_QUIET, remains.io.read(&mut buffer)).await {}
 }
 
-/// As long as a client may go on sending without taking notice of the answer.
-const LINGER: Duration = Duration::from_secs(10);
 /// Enough for an answer to cross the world and for the client to stop.
 const LINGER_QUIET: Duration = Duration::from_secs(2);

@@ -6,6 +6,7 @@ use bytes::{Buf as _, BytesMut};
 use tokio::io::ReadBuf;
 
 use crate::error::Fault;
+use crate::gate::HeadLimits;
 use crate::gate::body::Remaining;
 use crate::gate::head::{self, Scan};
 
@@ -15,7 +16,18 @@ pub(super) struct Intake {
     stage: Stage,
     /// Received, and not handed out yet.
     held: BytesMut,
-    max_head_size: usize,
+    limits: IntakeLimits,
+}
+
+/// How large what comes in may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct IntakeLimits {
+    /// Bytes of a head.
+    pub(super) head_size: usize,
+    /// What a head may have in it.
+    pub(super) head: HeadLimits,
+    /// Bytes of the extensions and trailers of a body.
+    pub(super) beside: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,8 +46,8 @@ enum Stage {
 
 impl Intake {
     /// Of a new connection.
-    pub(super) fn new(max_head_size: usize) -> Self {
-        Self { stage: Stage::Head(Scan::default()), held: BytesMut::new(), max_head_size }
+    pub(super) fn new(limits: IntakeLimits) -> Self {
+        Self { stage: Stage::Head(Scan::default()), held: BytesMut::new(), limits }
     }
 
     /// Whether a head is awaited, of which nothing has been handed out.
@@ -83,8 +95,8 @@ impl Intake {
         if self.held.is_empty() {
             return Ok(false);
         }
-        let Self { stage, held, max_head_size } = self;
-        let count = portion(stage, held, buffer.remaining(), *max_head_size)?;
+        let Self { stage, held, limits } = self;
+        let count = portion(stage, held, buffer.remaining(), limits)?;
         buffer.put_slice(held.get(..count).unwrap_or_default());
         held.advance(count);
         if held.is_empty() && held.capacity() > KEPT_BYTES {
@@ -105,7 +117,7 @@ impl Intake {
             buffer.set_filled(before);
             return self.give(buffer);
         }
-        let portion = portion(&mut self.stage, fresh, fresh.len(), self.max_head_size);
+        let portion = portion(&mut self.stage, fresh, fresh.len(), &self.limits);
         let count = portion.unwrap_or(0);
         self.held.extend_from_slice(fresh.get(count..).unwrap_or_default());
         buffer.set_filled(before + count);
@@ -114,16 +126,16 @@ impl Intake {
 }
 
 /// How many of `bytes` may be handed out now, at most `room`; the stage afterwards is in `stage`.
-fn portion(stage: &mut Stage, bytes: &[u8], room: usize, max_head_size: usize) -> Result<usize, Fault> {
+fn portion(stage: &mut Stage, bytes: &[u8], room: usize, limits: &IntakeLimits) -> Result<usize, Fault> {
     let mut count = 0;
     loop {
         let rest = bytes.get(count..).unwrap_or_default();
         let fitting = rest.get(..rest.len().min(room - count)).unwrap_or_default();
         let given = match stage {
             Stage::Head(scan) => {
-                let Some(size) = whole_head(scan, rest, max_head_size)? else { return Ok(count) };
-                let body = head::read(rest.get(..size).unwrap_or_default())?;
-                *stage = Stage::Ready(size, Remaining::new(body));
+                let Some(size) = whole_head(scan, rest, limits.head_size)? else { return Ok(count) };
+                let body = head::read(rest.get(..size).unwrap_or_default(), limits.head)?;
+                *stage = Stage::Ready(size, Remaining::new(body, limits.beside));
                 continue;
             }
             Stage::Ready(left, body) => {
@@ -135,7 +147,7 @@ fn portion(stage: &mut Stage, bytes: &[u8], room: usize, max_head_size: usize) -
                 given
             }
             Stage::Body(remaining) => {
-                let given = remaining.take(fitting).map_err(|fault| Fault::Malformed(fault.0))?;
+                let given = remaining.take(fitting)?;
                 if remaining.is_none() {
                     *stage = Stage::Rest;
                 }
@@ -174,7 +186,7 @@ mod tests {
     /// Sends `pieces`; what the engine gets in each read of at most `room` bytes, until nothing more comes out. `|`
     /// stands for the end of a request.
     fn check(pieces: &[&str], room: usize) -> Result<String, Fault> {
-        let mut intake = Intake::new(200);
+        let mut intake = Intake::new(IntakeLimits { head_size: 200, head: HeadLimits::ENGINE, beside: 100 });
         let mut out = String::new();
         let mut collect = |intake: &mut Intake, filled: &[u8]| {
             out.push_str(str::from_utf8(filled).unwrap());

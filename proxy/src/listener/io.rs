@@ -24,10 +24,12 @@ use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::intake::Intake;
+use super::out::Out;
 use super::refusal::Refusal;
 use super::{ClientConnection, IoLimits, Phase};
 use crate::error::Fault;
 use crate::gate::head;
+use crate::limits::{PaceMeter, Slow};
 use crate::metrics::Limit;
 
 /// A client's connection as Pingora sees it.
@@ -43,8 +45,14 @@ pub(crate) struct EdgeIo {
     intake: Intake,
     /// Of what is awaited.
     reading: Deadline,
+    /// How fast the body of the current request comes, over HTTP/1.
+    upload: PaceMeter,
     /// Of a write that waits for the client.
     writing: Deadline,
+    /// How fast the client takes what it is sent.
+    download: PaceMeter,
+    /// Bytes that had been written in all when `download` last heard of it.
+    written: u64,
     end: End,
     /// Method and the beginning of the target of the request in the engine's hands, should the engine refuse it.
     start: Start,
@@ -69,13 +77,6 @@ pub(super) struct Remains {
     pub(super) unsent: Vec<u8>,
 }
 
-/// Bytes to be written, `bytes[sent..]` still to go.
-#[derive(Debug, Default)]
-struct Out {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
 /// What an answer of our own has to know of a request: where its target begins, and whether it is a `HEAD`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Start {
@@ -94,9 +95,12 @@ impl EdgeIo {
             connection,
             limits,
             out: Out::default(),
-            intake: Intake::new(limits.max_head_size),
+            intake: Intake::new(limits.intake),
             reading,
+            upload: PaceMeter::new(limits.body),
             writing: Deadline::default(),
+            download: PaceMeter::new(limits.send),
+            written: 0,
             end: End::Open,
             start: Start::default(),
         }
@@ -126,6 +130,8 @@ impl EdgeIo {
             self.intake.begin();
             let patience = if self.intake.held().is_empty() { self.limits.idle } else { self.limits.header };
             self.reading.set(Instant::now() + patience);
+            self.upload = PaceMeter::new(self.limits.body);
+            self.download.refill();
             self.out.give_back();
             let given = self.intake.give(buffer);
             if self.handed_out(given, buffer, 0)? {
@@ -152,8 +158,11 @@ impl EdgeIo {
             let before = buffer.filled().len();
             let Poll::Ready(read) = self.poll_io(context, buffer) else {
                 ready!(self.reading.poll(context));
-                let is_begun = !self.intake.held().is_empty();
-                self.connection.limit_hit(if is_begun { Limit::Header } else { Limit::Idle });
+                if self.intake.held().is_empty() {
+                    self.connection.limit_hit(Limit::Idle);
+                } else {
+                    self.refuse(Refusal::new(Fault::HeadTimeout, self.intake.held()));
+                }
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             };
             read?;
@@ -202,8 +211,17 @@ impl EdgeIo {
         let before = buffer.filled().len();
         let given = match self.intake.give(buffer) {
             Ok(false) if self.end == End::Open => {
-                ready!(self.poll_io(context, buffer))?;
-                if buffer.filled().len() == before {
+                let Poll::Ready(read) = self.poll_io(context, buffer) else {
+                    return self.poll_patience(context).map(Err);
+                };
+                read?;
+                let count = buffer.filled().len() - before;
+                if self.upload.is_waiting() {
+                    self.upload.pause(Instant::now());
+                    self.reading.clear();
+                }
+                self.upload.earn(count as u64);
+                if count == 0 {
                     self.end = End::Closed;
                 }
                 self.intake.take(buffer, before)
@@ -211,11 +229,24 @@ impl EdgeIo {
             given => given,
         };
         given.map(drop).map_err(|fault| {
-            // The first word on it stands.
-            let _ = self.connection.body_fault.set(fault);
+            self.connection.end_with(fault);
             io::Error::new(io::ErrorKind::InvalidData, "malformed body")
         })?;
         Poll::Ready(Ok(()))
+    }
+
+    /// A piece of a request's body is waited for. Tunnels have their deadline elsewhere.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if !self.intake.is_in_body() {
+            return Poll::Pending;
+        }
+        self.reading.set(self.upload.wait(Instant::now()));
+        ready!(self.reading.poll(context));
+        self.connection.end_with(match self.upload.verdict(Instant::now()) {
+            Some(Slow::Trickling) => Fault::BodySlow,
+            Some(Slow::Silent) | None => Fault::BodyTimeout,
+        });
+        Poll::Ready(io::ErrorKind::TimedOut.into())
     }
 
     /// Waits for the client to leave while its request is served. What it sends meanwhile is the next request's. When it
@@ -257,8 +288,11 @@ impl EdgeIo {
     /// Answers for the engine, which has no request yet, and ends the connection.
     fn refuse(&mut self, refusal: Refusal) {
         if self.connection.refusal().is_none() {
-            self.out.bytes.extend_from_slice(&refusal.answer());
-            self.connection.linger();
+            self.out.collect(&refusal.answer());
+            if refusal.fault != Fault::HeadTimeout {
+                // One that was too slow sends nothing that would be in the way of the answer.
+                self.connection.linger();
+            }
             // Nobody else has set it: there is one stream for a connection.
             let _ = self.connection.refusal.set(refusal);
         }
@@ -296,7 +330,7 @@ impl EdgeIo {
         match written {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(count)) => {
-                self.writing.clear();
+                self.stop_waiting();
                 if self.end == End::HalfClosed {
                     // It takes what it is sent, so it is there.
                     self.reading.set(Instant::now() + HALF_CLOSED);
@@ -311,14 +345,53 @@ impl EdgeIo {
         }
     }
 
+    /// The client has to take something before more can be written: under a deadline that what it has taken moves.
     fn poll_write_deadline(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
-        if !self.writing.is_set() {
-            self.writing.set(Instant::now() + self.limits.send);
+        let now = Instant::now();
+        // Meanwhile nobody reads.
+        self.upload.pause(now);
+        if self.count_taken(now) {
+            self.writing.clear();
         }
+        self.writing.set(self.download.wait(now));
         ready!(self.writing.poll(context));
-        self.connection.limit_hit(Limit::Send);
+        self.connection.limit_hit(match self.download.verdict(Instant::now()) {
+            Some(Slow::Trickling) => Limit::MinSendRate,
+            Some(Slow::Silent) | None => Limit::Send,
+        });
+        self.connection.end_with(Fault::ClientNotTaking);
         self.end = End::Broken;
+        if let Some(io) = &self.io {
+            // What is still in the system's buffers would wait there for this client.
+            io.stream().reset_on_close();
+        }
         Poll::Ready(io::ErrorKind::TimedOut.into())
+    }
+
+    /// Something could be written.
+    fn stop_waiting(&mut self) {
+        if self.download.is_waiting() {
+            let now = Instant::now();
+            self.count_taken(now);
+            self.download.pause(now);
+            self.writing.clear();
+        }
+    }
+
+    /// Puts to the client's account what its system has taken since the last look; whether that was anything.
+    fn count_taken(&mut self, now: Instant) -> bool {
+        let written = self.io.as_ref().map_or(0, Io::written);
+        let count = written - std::mem::replace(&mut self.written, written);
+        if count == 0 {
+            return false;
+        }
+        self.download.pause(now);
+        if self.connection.is_tunnel.load(Ordering::Relaxed) {
+            self.download.refill();
+        } else {
+            self.download.earn(count);
+        }
+        true
     }
 }
 
@@ -330,43 +403,6 @@ impl Start {
             *kept = *byte;
         }
         start
-    }
-}
-
-impl Out {
-    fn rest(&self) -> &[u8] {
-        self.bytes.get(self.sent..).unwrap_or_default()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.sent >= self.bytes.len()
-    }
-
-    fn collect(&mut self, bytes: &[u8]) {
-        if self.bytes.capacity() == 0 {
-            self.bytes.reserve(KEPT_BYTES.max(bytes.len()));
-        }
-        self.bytes.extend_from_slice(bytes);
-    }
-
-    /// Counts written bytes; how many went beyond what was collected.
-    fn advance(&mut self, count: usize) -> usize {
-        let collected = self.bytes.len() - self.sent;
-        if count < collected {
-            self.sent += count;
-            return 0;
-        }
-        self.bytes.clear();
-        self.sent = 0;
-        count - collected
-    }
-
-    /// Keeps little memory while nothing is to be written.
-    fn give_back(&mut self) {
-        if self.is_empty() && self.bytes.capacity() > KEPT_BYTES {
-            self.bytes = Vec::new();
-            self.sent = 0;
-        }
     }
 }
 
@@ -394,7 +430,7 @@ impl AsyncWrite for EdgeIo {
             this.refuse(Refusal::by_engine(bytes, &target, is_head));
             return Poll::Ready(Ok(bytes.len()));
         }
-        if this.out.bytes.len() + bytes.len() <= COLLECTED_BYTES {
+        if this.out.len() + bytes.len() <= COLLECTED_BYTES {
             this.out.collect(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -413,7 +449,7 @@ impl AsyncWrite for EdgeIo {
         match Pin::new(io).poll_flush(context) {
             Poll::Pending => this.poll_write_deadline(context).map(Err),
             Poll::Ready(flushed) => {
-                this.writing.clear();
+                this.stop_waiting();
                 Poll::Ready(flushed)
             }
         }
@@ -490,8 +526,6 @@ impl Peek for EdgeIo {}
 const START_BYTES: usize = 32;
 /// One TLS record: head and small body leave together, larger pieces are not copied.
 const COLLECTED_BYTES: usize = 16 * 1024;
-/// An idle connection keeps this much at most.
-const KEPT_BYTES: usize = 1024;
 /// What is read of the next requests while one is served; more waits in the system's buffers.
 const AHEAD_BYTES: usize = 16 * 1024;
 /// One read of those.

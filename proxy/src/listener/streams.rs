@@ -12,10 +12,12 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{self, H2Accept, H2Options, HttpSession};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use super::EdgeIo;
 use super::upload::Upload;
+use crate::error::Fault;
+use crate::limits::Pace;
 
 /// How streams are treated.
 #[derive(Debug, Clone)]
@@ -23,17 +25,17 @@ pub(crate) struct StreamPolicy {
     pub(crate) options: H2Options,
     /// A connection without streams is closed after this.
     pub(crate) idle: Duration,
-    /// Between two pieces of a request body.
-    pub(crate) body: Duration,
+    /// How slow a request's body may be.
+    pub(crate) body: Pace,
 }
 
-/// Speaks HTTP/2 until the connection ends. `cut` hears of uploads that stopped coming.
+/// Speaks HTTP/2 until the connection ends. `cut` hears of uploads that came too slowly.
 pub(crate) async fn serve<A>(
     engine: &Arc<A>,
     io: EdgeIo,
     policy: &StreamPolicy,
     stop: &watch::Receiver<bool>,
-    cut: impl Fn(&Upload) + Clone + Send + 'static,
+    cut: impl Fn(&Upload, Fault) + Clone + Send + 'static,
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -79,8 +81,8 @@ async fn one<A>(
     engine: &Arc<A>,
     mut session: HttpSession,
     stop: &watch::Receiver<bool>,
-    body: Duration,
-    cut: impl Fn(&Upload),
+    body: Pace,
+    cut: impl Fn(&Upload, Fault),
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
@@ -88,27 +90,16 @@ async fn one<A>(
         engine.process_new_http(ServerSession::new_http2(session), stop).await;
         return;
     }
-    let upload = Arc::new(Upload::default());
+    let upload = Arc::new(Upload::new(body));
     session.req_header_mut().extensions_mut().insert(upload.clone());
-    let mut process = engine.process_new_http(ServerSession::new_http2(session), stop);
-    loop {
-        let seen = upload.progress();
-        tokio::select! {
-            biased;
-            _ = &mut process => return,
-            () = upload.answered() => {}
-            () = sleep(if upload.is_answered() { body.min(REST) } else { body }) => {
-                if upload.is_awaited() && upload.progress() == seen {
-                    // Dropping the request resets its stream.
-                    drop(process);
-                    return cut(&upload);
-                }
-            }
-        }
+    let process = engine.process_new_http(ServerSession::new_http2(session), stop);
+    tokio::select! {
+        biased;
+        _ = process => {}
+        // The request is dropped, which resets its stream.
+        fault = upload.too_slow() => cut(&upload, fault),
     }
 }
 
 /// As Pingora: a client that sends so many malformed requests has no good ones.
 const MAX_REJECTED: usize = 32;
-/// A body that nobody waits for any more, because the answer is complete, has this long to go on.
-const REST: Duration = Duration::from_secs(10);

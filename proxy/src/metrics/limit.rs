@@ -44,12 +44,18 @@ limits! {
     UpstreamRead = "timeouts.upstream_read",
     /// A request body that is too large; also by a route's own limit.
     MaxBodySize = "limits.max_body_size",
-    /// A request head, or trailers, of too many bytes.
+    /// An answer that ended its connection while the client went on sending for all the time that it is listened to.
+    Linger = "timeouts.linger",
+    /// A request head of too many bytes.
     MaxHeaderSize = "limits.max_header_size",
     /// A request head of too many fields.
     MaxHeaderCount = "limits.max_header_count",
     /// A request target that is too long.
     MaxTargetLength = "limits.max_target_length",
+    /// Trailers and chunk extensions of too many bytes.
+    MaxTrailerSize = "limits.max_trailer_size",
+    /// A PROXY header of too many bytes.
+    MaxProxyHeaderSize = "limits.max_proxy_header_size",
     /// A connection that has had as many requests as it may.
     MaxRequestsPerConnection = "limits.max_requests_per_connection",
     /// An HTTP/2 stream above those that may be open at a time.

@@ -32,7 +32,8 @@ pub(super) fn make_peer(
     options.connection_timeout = Some(timeouts.connect);
     options.total_connection_timeout = Some(timeouts.connect);
     options.read_timeout = Some(timeouts.upstream_read);
-    options.write_timeout = Some(timeouts.send);
+    // What is written is a request's body: it pauses no longer for one side than for the other.
+    options.write_timeout = Some(timeouts.body);
     options.idle_timeout = Some(if identity.is_some() { OWN_IDLE } else { SHARED_IDLE });
     let group_key = match identity {
         None => 0,

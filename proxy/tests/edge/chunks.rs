@@ -63,8 +63,6 @@ fn joined(mut body: &[u8]) -> String {
 async fn what_is_no_chunk_is_refused() {
     let upstream = Upstream::start(|_| ok("")).await;
     let edge = Running::start(to(&upstream)).await;
-    let long_extension = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(300));
-    let long_trailers = format!("0\r\nX: {}\r\n\r\n", "x".repeat(9000));
     for body in [
         "3\nabc\n0\n\n",
         "3\r\nabc\n0\r\n\r\n",
@@ -81,8 +79,6 @@ async fn what_is_no_chunk_is_refused() {
         "0\r\nX : y\r\n\r\n",
         "0\r\nX: y\n\r\n",
         "0\r\n x\r\n\r\n",
-        &long_extension,
-        &long_trailers,
     ] {
         // With the head, and after the upstream has been connected.
         for pause in [Duration::ZERO, Duration::from_millis(50)] {

@@ -14,9 +14,9 @@ use body::Remaining;
 use head::Body;
 
 fuzz_target!(|bytes: &[u8]| {
-    let mut whole = Remaining::new(Body::Chunked);
+    let mut whole = Remaining::new(Body::Chunked, BESIDE);
     let taken = whole.take(bytes);
-    let mut parts = Remaining::new(Body::Chunked);
+    let mut parts = Remaining::new(Body::Chunked, BESIDE);
     let mut total = Ok(0);
     for byte in bytes {
         match parts.take(&[*byte]) {
@@ -55,3 +55,6 @@ fuzz_target!(|bytes: &[u8]| {
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     bytes.windows(wanted.len()).position(|window| window == wanted)
 }
+
+/// Small enough for the fuzzer to come to it.
+const BESIDE: u32 = 64;

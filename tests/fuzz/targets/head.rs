@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 #[path = "../../../proxy/src/gate/head.rs"]
 mod head;
 
-use head::{Body, HeadFault, Scan};
+use head::{Body, HeadFault, HeadLimits, Scan};
 
 fuzz_target!(|bytes: &[u8]| {
     let whole = Scan::default().end(bytes);
@@ -26,9 +26,9 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = head::request_of(bytes);
     let Ok(Some(end)) = whole else { return };
     assert!(parts.has_request_line() || found.is_err());
-    let Ok(body) = head::read(&bytes[..end]) else { return };
+    let Ok(body) = head::read(&bytes[..end], HeadLimits::ENGINE) else { return };
 
-    let mut fields = [httparse::EMPTY_HEADER; head::MAX_FIELDS];
+    let mut fields = [httparse::EMPTY_HEADER; HeadLimits::ENGINE.fields];
     let mut request = httparse::Request::new(&mut fields);
     let parsed = request.parse(bytes).expect("the engine takes it too");
     assert_eq!(parsed, httparse::Status::Complete(end), "and ends it there");
