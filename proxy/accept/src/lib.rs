@@ -6,6 +6,7 @@ pub mod bind;
 pub mod connection;
 pub mod exposition;
 pub mod forwarded;
+pub mod http2;
 pub mod limits;
 pub mod proxy_protocol;
 pub mod resolver;
