@@ -30,6 +30,12 @@ pub struct Limits {
     pub max_connections: usize,
     /// Open connections of one address (IPv6: of one /64). Default 200.
     pub max_connections_per_ip: usize,
+    /// Requests at a time on one HTTP/2 connection. Default 128.
+    pub max_concurrent_streams: u32,
+    /// HTTP/2 frames without content on one connection: at once, and again in each minute. Default 6000.
+    pub h2_control_frames: u32,
+    /// HTTP/2 streams that end by force on one connection: at once, and again in each minute. Default 300.
+    pub h2_resets: u32,
 }
 
 /// `edge.timeouts`.
@@ -71,6 +77,9 @@ impl Default for Limits {
             max_requests_per_connection: 1000,
             max_connections: 10_000,
             max_connections_per_ip: 200,
+            max_concurrent_streams: 128,
+            h2_control_frames: 6000,
+            h2_resets: 300,
         }
     }
 }
@@ -118,8 +127,20 @@ impl Limits {
             max_connections: count(&mut section, "max_connections").unwrap_or(default.max_connections),
             max_connections_per_ip: count(&mut section, "max_connections_per_ip")
                 .unwrap_or(default.max_connections_per_ip),
+            max_concurrent_streams: section
+                .take("max_concurrent_streams")
+                .and_then(|item| item.whole(1, 1000))
+                .unwrap_or(default.max_concurrent_streams),
+            h2_control_frames: section
+                .take("h2_control_frames")
+                .and_then(|item| item.whole(100, 1_000_000))
+                .unwrap_or(default.h2_control_frames),
+            h2_resets: section
+                .take("h2_resets")
+                .and_then(|item| item.whole(10, 1_000_000))
+                .unwrap_or(default.h2_resets),
         };
-        section.later(&[("max_concurrent_streams", "this limit is"), ("rate", "rate limits are")]);
+        section.later(&[("rate", "rate limits are")]);
         section.finish();
         Some(read)
     }

@@ -173,6 +173,9 @@ fn limits(limits: &Limits) -> Keys {
     keys.put("max_requests_per_connection", u64::from(limits.max_requests_per_connection));
     keys.put("max_connections", limits.max_connections as u64);
     keys.put("max_connections_per_ip", limits.max_connections_per_ip as u64);
+    keys.put("max_concurrent_streams", u64::from(limits.max_concurrent_streams));
+    keys.put("h2_control_frames", u64::from(limits.h2_control_frames));
+    keys.put("h2_resets", u64::from(limits.h2_resets));
     keys
 }
 
