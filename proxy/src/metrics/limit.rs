@@ -69,11 +69,9 @@ limits! {
     /// A connection that found no place among those of its address.
     MaxConnectionsPerIp = "limits.max_connections_per_ip",
     /// HTTP/2 streams that are reset as fast as they are opened.
-    Http2Resets = "http2.resets",
+    Http2Resets = "limits.h2_resets",
     /// HTTP/2 frames that carry nothing: `PING`, `SETTINGS`, `PRIORITY`, empty `DATA` and the like.
-    Http2Control = "http2.control_frames",
-    /// An HTTP/2 header block in endless pieces.
-    Http2Continuation = "http2.continuation",
+    Http2Control = "limits.h2_control_frames",
 }
 
 impl Limit {
