@@ -120,6 +120,7 @@ fn before_http(limit: Limit, counts: &Counts) -> u64 {
         Limit::MaxConnections => counts.over_total,
         Limit::MaxConnectionsPerIp => counts.over_per_address,
         Limit::ProxyHeader => counts.refused_for("proxy_deadline"),
+        Limit::MaxProxyHeaderSize => counts.refused_for("proxy_too_long"),
         Limit::Handshake => counts.refused_for("tls_deadline"),
         Limit::Drain => counts.cut_off,
         _ => 0,

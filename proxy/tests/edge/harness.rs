@@ -356,6 +356,11 @@ pub(crate) fn to(upstream: &Upstream) -> conf::Edge {
     })
 }
 
+/// The same with a place for `/metrics`.
+pub(crate) fn counted(config: conf::Edge) -> conf::Edge {
+    conf::Edge { admin: vec![conf::Bind::Address("127.0.0.1:0".parse().unwrap())], ..config }
+}
+
 /// A running edge.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -396,6 +401,35 @@ impl Running {
 
     pub(crate) async fn get(&self, target: &str) -> Answer {
         self.ask(&format!("GET {target} HTTP/1.1\r\nHost: a.example\r\n\r\n")).await
+    }
+
+    /// The limits that were reached so far, each with how often; of an edge that is [`counted`].
+    pub(crate) async fn limits_hit(&self) -> Vec<(String, u64)> {
+        let admin = tcp(&self.addresses.last().unwrap().1);
+        let mut client = Client::new(TcpStream::connect(admin).await.unwrap());
+        client.send("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        let metrics = client.answer().await;
+        let hits = metrics.text().lines().filter_map(|line| {
+            let rest = line.strip_prefix("gatehouse_edge_limit_hits_total{limit=\"")?;
+            let (key, count) = rest.split_once("\"} ")?;
+            Some((key.to_owned(), count.parse().unwrap())).filter(|(_, count)| *count > 0)
+        });
+        hits.collect()
+    }
+
+    /// Waits until these limits were reached, and finds that no others were.
+    pub(crate) async fn expect_hits(&self, expected: &[(&str, u64)]) {
+        let expected: Vec<_> = expected.iter().map(|(key, count)| ((*key).to_owned(), *count)).collect();
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut hits = self.limits_hit().await;
+            hits.sort();
+            if hits == expected {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{hits:?} and not {expected:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
