@@ -4,6 +4,7 @@
 
 mod database;
 mod http;
+mod limits;
 mod mas;
 mod passwords;
 mod read;
@@ -17,6 +18,7 @@ use url::Url;
 
 use crate::{Bind, Certificate, Secret};
 
+pub use limits::{HttpLimits, HttpTimeouts};
 pub(crate) use mas::unused_sections;
 pub(crate) use read::{read, take_unserved};
 
@@ -68,6 +70,10 @@ pub struct Http {
     pub trusted_proxies: Vec<IpNet>,
     /// At least one.
     pub listeners: Vec<Listener>,
+    /// `http.limits`
+    pub limits: HttpLimits,
+    /// `http.timeouts`
+    pub timeouts: HttpTimeouts,
 }
 
 /// One entry of `http.listeners`.
@@ -116,7 +122,7 @@ pub enum Resource {
 }
 
 /// `database`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     /// `sqlite:///path` (default `<data_dir>/auth.db`) or `postgresql://…`; may hold a password.
     pub uri: Secret,
@@ -127,7 +133,7 @@ pub struct Database {
 }
 
 /// `matrix`: the homeserver.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matrix {
     /// Server name, the part after the colon of user ids.
     pub homeserver: String,
@@ -138,7 +144,7 @@ pub struct Matrix {
 }
 
 /// `passwords`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passwords {
     /// Default true.
     pub enabled: bool,
@@ -149,7 +155,7 @@ pub struct Passwords {
 }
 
 /// One entry of `passwords.schemes`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hasher {
     /// Written beside the hash.
     pub version: u16,

@@ -23,8 +23,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use auth::{
-    Account, Auth, Database, HashAlgorithm, Hasher, Http, Listener as AuthListener, Matrix, Passwords,
-    RateLimit, RateLimiting, Resource,
+    Account, Auth, Database, HashAlgorithm, Hasher, Http, HttpLimits, HttpTimeouts, Listener as AuthListener,
+    Matrix, Passwords, RateLimit, RateLimiting, Resource,
 };
 pub use files::{Encoding, StaticFiles};
 pub use limits::{Limits, Timeouts};

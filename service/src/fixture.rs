@@ -45,6 +45,8 @@ pub(crate) fn config(database: &str, synapse: &Url, secret: &str) -> Auth {
     let base: Url = "https://auth.example.com/".parse().expect("a URL");
     Auth {
         http: Http {
+            limits: conf::HttpLimits::default(),
+            timeouts: conf::HttpTimeouts::default(),
             public_base: base.clone(),
             issuer: base,
             trusted_proxies: vec!["127.0.0.0/8".parse().expect("a network")],

@@ -6,7 +6,7 @@ use std::path::Path;
 use ipnet::IpNet;
 use url::{Host, Url};
 
-use super::{Http, Listener, Resource};
+use super::{Http, HttpLimits, HttpTimeouts, Listener, Resource};
 use crate::edge::read_trusted;
 use crate::listener::read_binds;
 use crate::preset::{Preset, auth_socket};
@@ -27,6 +27,8 @@ pub(crate) fn read(item: Option<&Item<'_>>, preset: Option<&Preset>, data_dir: &
             public_base,
             trusted_proxies: default_trusted(),
             listeners: default_listeners(preset, data_dir),
+            limits: HttpLimits::default(),
+            timeouts: HttpTimeouts::default(),
         });
     };
     let mut section = item.section()?;
@@ -42,6 +44,9 @@ pub(crate) fn read(item: Option<&Item<'_>>, preset: Option<&Preset>, data_dir: &
         Some(item) => read_listeners(&item),
         None => Some(default_listeners(preset, data_dir)),
     };
+    let limits = section.take("limits").map_or(Some(HttpLimits::default()), |item| HttpLimits::read(&item));
+    let timeouts =
+        section.take("timeouts").map_or(Some(HttpTimeouts::default()), |item| HttpTimeouts::read(&item));
     section.finish();
     let public_base = public_base?;
     let local_server = preset.is_some_and(|preset| is_local_name(&preset.domain()));
@@ -58,7 +63,14 @@ pub(crate) fn read(item: Option<&Item<'_>>, preset: Option<&Preset>, data_dir: &
         Some(issuer) => issuer?,
         None => public_base.clone(),
     };
-    Some(Http { issuer, public_base, trusted_proxies: trusted_proxies?, listeners: listeners? })
+    Some(Http {
+        issuer,
+        public_base,
+        trusted_proxies: trusted_proxies?,
+        listeners: listeners?,
+        limits: limits?,
+        timeouts: timeouts?,
+    })
 }
 
 /// An http(s) URL that paths can be appended to.

@@ -6,9 +6,10 @@ use serde_yaml::Value;
 
 use super::{Keys, REDACTED, bind, list, path, texts};
 use crate::source::conceal_password_in_uri;
+use crate::value::print_duration;
 use crate::{
-    Auth, AuthListener, Database, HashAlgorithm, Hasher, Http, Matrix, Passwords, RateLimit, RateLimiting,
-    Resource,
+    Auth, AuthListener, Database, HashAlgorithm, Hasher, Http, HttpLimits, HttpTimeouts, Matrix, Passwords,
+    RateLimit, RateLimiting, Resource,
 };
 
 pub(super) fn print(auth: &Auth, encryption_file: Option<&Path>, all: &mut Keys) {
@@ -39,6 +40,38 @@ fn http(http: &Http) -> Keys {
     keys.put("issuer", http.issuer.as_str());
     keys.put("trusted_proxies", texts(&http.trusted_proxies));
     keys.put("listeners", list(&http.listeners, listener));
+    keys.put("limits", limits(&http.limits));
+    keys.put("timeouts", timeouts(&http.timeouts));
+    keys
+}
+
+fn limits(limits: &HttpLimits) -> Keys {
+    let mut keys = Keys::default();
+    keys.put("max_connections", limits.max_connections as u64);
+    keys.put("max_connections_per_ip", limits.max_connections_per_ip as u64);
+    keys.put("max_header_size", limits.max_header_size.to_string());
+    keys.put("max_header_count", limits.max_header_count as u64);
+    keys.put("max_body_size", limits.max_body_size.to_string());
+    keys.put("max_requests_per_connection", limits.max_requests_per_connection as u64);
+    keys.put("max_concurrent_streams", limits.max_concurrent_streams);
+    keys.put("min_body_rate", limits.min_body_rate.to_string());
+    keys
+}
+
+fn timeouts(timeouts: &HttpTimeouts) -> Keys {
+    let mut keys = Keys::default();
+    let all = [
+        ("handshake", timeouts.handshake),
+        ("header", timeouts.header),
+        ("idle", timeouts.idle),
+        ("body", timeouts.body),
+        ("send", timeouts.send),
+        ("request", timeouts.request),
+        ("drain", timeouts.drain),
+    ];
+    for (key, duration) in all {
+        keys.put(key, print_duration(duration));
+    }
     keys
 }
 
