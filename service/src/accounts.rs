@@ -14,7 +14,7 @@ use crate::clock::{Clock, Rng};
 use crate::domain::account::{self, AccountError};
 use crate::domain::user::{UsernameError, user_id, username_of};
 use crate::domain::{self, UserId};
-use crate::password::{PasswordError, Passwords, WeakPassword};
+use crate::password::{PasswordError, Passwords, Slots, WeakPassword};
 use crate::storage::{Storage, StorageError, session, user};
 
 /// The accounts in one database.
@@ -155,7 +155,7 @@ impl Accounts {
     }
 
     fn over(storage: Storage, config: &conf::Auth, clock: Clock, rng: Rng) -> Result<Self, Error> {
-        let passwords = Passwords::new(&config.passwords, 1, rng.clone())?;
+        let passwords = Passwords::new(&config.passwords, Slots::new(1), rng.clone())?;
         Ok(Self { storage, passwords, homeserver: config.matrix.homeserver.clone(), clock, rng })
     }
 

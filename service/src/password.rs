@@ -15,19 +15,25 @@ mod scheme;
 
 pub use scheme::HashError;
 
-/// Hashes and verifies.
-#[derive(Debug)]
+/// Hashes and verifies. Clones compute in the same slots.
+#[derive(Debug, Clone)]
 pub struct Passwords {
     schemes: Arc<[Hasher]>,
     minimum_complexity: u8,
     /// What is verified when there is nothing to verify against.
     decoy: Stored,
+    slots: Slots,
+    rng: Rng,
+}
+
+/// The bound on hashes that are computed at a time. There is one for the whole process, whatever is configured meanwhile: clones share it.
+#[derive(Debug, Clone)]
+pub struct Slots {
     /// One permit per hash being computed.
     computing: Arc<Semaphore>,
     /// One permit per hash being computed or waiting for its turn.
     admitted: Arc<Semaphore>,
     patience: Duration,
-    rng: Rng,
 }
 
 /// A hash as stored.
@@ -74,23 +80,19 @@ pub enum WeakPassword {
 }
 
 impl Passwords {
-    /// With the schemes of the configuration; `workers` hashes are computed at a time.
+    /// With the schemes of the configuration. Computes one hash, on this thread.
     ///
     /// # Errors
     /// When the current scheme cannot hash (parameters out of range).
-    pub fn new(config: &conf::Passwords, workers: usize, rng: Rng) -> Result<Self, PasswordError> {
+    pub fn new(config: &conf::Passwords, slots: Slots, rng: Rng) -> Result<Self, PasswordError> {
         let schemes: Arc<[Hasher]> = config.schemes.clone().into();
         let decoy = scheme::hash(current(&schemes)?, "decoy", rng.bytes())?;
-        let workers = workers.max(1);
-        Ok(Self {
-            schemes,
-            minimum_complexity: config.minimum_complexity,
-            decoy,
-            computing: Arc::new(Semaphore::new(workers)),
-            admitted: Arc::new(Semaphore::new(workers.saturating_mul(1 + WAITING_PER_WORKER))),
-            patience: PATIENCE,
-            rng,
-        })
+        Ok(Self { schemes, minimum_complexity: config.minimum_complexity, decoy, slots, rng })
+    }
+
+    /// The slots it computes in.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
     }
 
     /// Whether `password` is the one that `stored` was made of. Takes as long for `None` as for a hash of the current scheme.
@@ -139,14 +141,27 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> Result<T, PasswordError> + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let admitted = self.admitted.clone().try_acquire_owned().map_err(|_| PasswordError::Busy)?;
-        let turn = tokio::time::timeout(self.patience, self.computing.clone().acquire_owned()).await;
+        let Slots { computing, admitted, patience } = self.slots.clone();
+        let admitted = admitted.try_acquire_owned().map_err(|_| PasswordError::Busy)?;
+        let turn = tokio::time::timeout(patience, computing.acquire_owned()).await;
         let turn = turn.map_err(|_| PasswordError::Busy)?.map_err(|_| PasswordError::Busy)?;
         // The permits go with the work: a caller who leaves does not make room for one more.
         let run = move |_permits: [OwnedSemaphorePermit; 2]| work();
         match tokio::task::spawn_blocking(move || run([turn, admitted])).await {
             Ok(result) => result,
             Err(_) => Err(HashError::Worker.into()),
+        }
+    }
+}
+
+impl Slots {
+    /// `workers` hashes at a time, and some that wait.
+    pub fn new(workers: usize) -> Self {
+        let workers = workers.max(1);
+        Self {
+            computing: Arc::new(Semaphore::new(workers)),
+            admitted: Arc::new(Semaphore::new(workers.saturating_mul(1 + WAITING_PER_WORKER))),
+            patience: PATIENCE,
         }
     }
 }

@@ -18,11 +18,13 @@ use sqlx::{AnyConnection, AnyPool, Connection, Executor, Row, SqlSafeStr};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use error::StorageError;
+pub use identity::Identity;
 
 use crate::clock::Timestamp;
 
 pub mod cleanup;
 mod error;
+mod identity;
 pub mod limit;
 pub mod login_token;
 mod migrate;
@@ -38,6 +40,7 @@ pub struct Storage {
     /// SQLite allows one writer; waiting here is fair and has a deadline.
     writer: Arc<Semaphore>,
     deadline: Duration,
+    identity: Arc<Identity>,
 }
 
 /// Which database it is.
@@ -123,9 +126,36 @@ impl Storage {
             }
             Err(error) => return Err(error.into()),
         };
-        let storage = Self { pool, backend, writer: Arc::new(Semaphore::new(1)), deadline };
+        let writer = Arc::new(Semaphore::new(1));
+        let mut storage =
+            Self { pool, backend, writer, deadline, identity: Arc::new(Identity::Uri(uri.to_owned())) };
         migrate::run(&storage, now).await?;
+        storage.identity = Arc::new(identity::of(&storage, uri).await?);
         Ok(storage)
+    }
+
+    /// Opens the same or another database in the place of this one, which goes on until its last user is gone. Where it is the same,
+    /// both wait for one another's turn to write.
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    pub async fn reopen(
+        &self,
+        uri: &str,
+        max_connections: u32,
+        deadline: Duration,
+        now: Timestamp,
+    ) -> Result<Self, StorageError> {
+        let mut next = Self::open(uri, max_connections, deadline, now).await?;
+        if next.is_same_database(self) {
+            next.writer = self.writer.clone();
+        }
+        Ok(next)
+    }
+
+    /// Whether both are the same database, perhaps by different ways.
+    pub fn is_same_database(&self, other: &Self) -> bool {
+        self.identity == other.identity
     }
 
     /// Which database it is.

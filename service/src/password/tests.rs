@@ -14,7 +14,7 @@ fn hasher(version: u16, algorithm: HashAlgorithm) -> Hasher {
 
 fn passwords(schemes: Vec<Hasher>) -> Passwords {
     let config = conf::Passwords { enabled: true, minimum_complexity: 3, schemes };
-    Passwords::new(&config, 1, Rng::seeded(1)).unwrap()
+    Passwords::new(&config, Slots::new(1), Rng::seeded(1)).unwrap()
 }
 
 fn stored(version: u16, hash: &str) -> Option<Stored> {
@@ -133,7 +133,7 @@ async fn an_unknown_user_costs_as_much_as_a_wrong_password() {
 #[tokio::test]
 async fn a_flood_is_turned_away_and_not_queued_without_bound() {
     let passwords = passwords(vec![hasher(1, CHEAP)]);
-    let held = passwords.computing.clone().try_acquire_owned().unwrap();
+    let held = passwords.slots.computing.clone().try_acquire_owned().unwrap();
     let waiting: Vec<_> =
         (0..=WAITING_PER_WORKER).map(|_| Box::pin(passwords.verify("a".into(), None))).collect();
     let mut waiting = waiting.into_iter();
