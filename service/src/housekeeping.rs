@@ -8,14 +8,15 @@ use crate::error::Chain;
 use crate::state::{SharedState, State};
 use crate::storage::cleanup::{Expired, delete_batch};
 
-/// Runs until `stop`, then writes down the last activity.
-pub async fn run(state: SharedState, mut stop: watch::Receiver<bool>) {
+/// Runs until `stop`, then writes down the last activity. Each round works with the state of its moment, always of the same database.
+pub async fn run(current: watch::Receiver<SharedState>, mut stop: watch::Receiver<bool>) {
     let mut rounds = 0_u32;
     loop {
         let stopped = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => true,
             () = tokio::time::sleep(ROUND) => false,
         };
+        let state = current.borrow().clone();
         flush(&state).await;
         if stopped {
             return;

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod activity;
+mod behind;
 pub mod clock;
 pub mod domain;
 pub mod error;
@@ -14,36 +15,36 @@ pub mod metrics;
 pub mod outbox;
 pub mod password;
 pub mod process;
+mod reload;
 mod router;
 pub mod secrets;
 pub mod state;
 pub mod storage;
 pub mod synapse;
+mod tasks;
 pub mod token;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use accept::{BoundAddress, Change, ConnectionLimits};
-use tokio::sync::watch;
+use accept::{BoundAddress, Change};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, Rng};
-use crate::http::assets::Assets;
-use crate::http::metrics::Traffic;
-use crate::http::refusal::Pages;
-use crate::listener::Sockets;
-use crate::router::Shared;
+use crate::reload::{Core, Work};
 use crate::state::{SharedState, State};
+use crate::tasks::Task;
 
 pub use error::{Chain, ServiceError};
+pub use reload::{Prepared, ServiceHandle};
 
 /// The authentication service of one homeserver: opened, then bound, then serving.
 #[derive(Debug)]
 pub struct Service {
-    state: SharedState,
-    sockets: Vec<Sockets>,
+    core: Arc<Core>,
+    work: mpsc::UnboundedReceiver<Work>,
+    first: Option<Prepared>,
 }
 
 impl Service {
@@ -53,76 +54,101 @@ impl Service {
     /// # Errors
     /// Whatever keeps the service from working later on: database, secrets, password schemes, Synapse's endpoint.
     pub async fn open(config: Arc<conf::Auth>, data_dir: &Path) -> Result<Self, ServiceError> {
-        let state = State::open(config, data_dir, Clock::system(), Rng::system()).await?;
-        Ok(Self { state, sockets: Vec::new() })
+        Self::of(State::open(config, data_dir, Clock::system(), Rng::system()).await?).await
     }
 
-    /// Binds the sockets of all listeners in `change` and logs a line `listening` for each.
+    async fn of(state: SharedState) -> Result<Self, ServiceError> {
+        let (core, work) = Core::new(state).await?;
+        Ok(Self { core, work, first: None })
+    }
+
+    /// Binds the sockets of all listeners in `change`, and makes everything else that they need.
     ///
     /// # Errors
-    /// The first that cannot be bound.
+    /// The first that cannot be bound, or whose folder of assets cannot be read.
     pub async fn bind(&mut self, change: &mut Change) -> Result<(), ServiceError> {
-        self.sockets = listener::bind(&self.state.config.http.listeners, change).await?;
+        // Of two changes at a time, one waits for the other.
+        self.first = None;
+        let current = self.core.current().await;
+        let state = current.state.clone();
+        self.first = Some(reload::prepare(self.core.clone(), current, state, change).await?);
         Ok(())
     }
 
     /// Listener and actual address of every bound socket.
     pub fn addresses(&self) -> Vec<(String, BoundAddress)> {
-        self.sockets.iter().flat_map(Sockets::addresses).collect()
+        self.first.as_ref().map(Prepared::addresses).unwrap_or_default()
     }
 
-    /// Serves until `stop`, then lets requests in flight finish (at most 30 s) and Synapse hear of what they did (at most 10 s more).
+    /// What changes its configuration while it serves.
+    pub fn handle(&self) -> ServiceHandle {
+        ServiceHandle(self.core.clone())
+    }
+
+    /// Serves until `stop`, then lets requests in flight finish (at most `http.timeouts.drain`) and Synapse hear of what they did (at most
+    /// 10 s more). Logs a line `listening` for each socket.
     ///
     /// # Errors
-    /// When a listener cannot begin to serve (a folder of assets that cannot be read), or a part of the service crashes.
-    pub async fn serve(self, stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
-        let Self { state, sockets } = self;
-        let embedded = Arc::new(Assets::embedded().await.map_err(ServiceError::Compress)?);
-        let limits = Arc::new(ConnectionLimits::new(listener::MOST_CONNECTIONS, listener::MOST_CONNECTIONS));
-        let shared = Shared {
-            pages: Arc::new(Pages::new(
-                &state.config.matrix.homeserver,
-                &state.config.http.public_base,
-                &embedded,
-            )),
-            traffic: Arc::new(Traffic::new(limits.clone())),
-            embedded,
-            state: state.clone(),
+    /// When a part of the service crashes.
+    pub async fn serve(self, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+        let Self { core, mut work, first } = self;
+        let (mut lines, mut behind) = (Tasks::default(), Tasks::default());
+        if let Some(first) = first {
+            core.begin(&first.current().behind);
+            core.greet(&first.current().state);
+            first.commit();
+        }
+        let mut stopping = false;
+        let served = loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop), if !stopping => {
+                    stopping = true;
+                    core.drain();
+                }
+                Some(begun) = work.recv() => match begun {
+                    Work::Line(task) => lines.begin(task),
+                    Work::Behind(task) => behind.begin(task),
+                },
+                ended = lines.next(), if !lines.is_empty() => if ended.is_err() { break ended },
+                ended = behind.next(), if !behind.is_empty() => if ended.is_err() { break ended },
+            }
+            if stopping && lines.is_empty() {
+                break Ok(());
+            }
         };
+        core.drain();
         // The outbox goes on until the last request is done, which may have written something into it.
-        let (drained, stop_behind) = watch::channel(false);
-        let mut behind = JoinSet::new();
-        behind.spawn(housekeeping::run(state.clone(), stop_behind.clone()));
-        behind.spawn(outbox::run(state.clone(), stop_behind));
-        let greeting = tokio::spawn(greet(state.synapse.hurried()));
-        let served = tokio::select! {
-            served = listener::serve(sockets, &shared, &limits, &stop) => served,
-            // Neither ends before it is told to.
-            _ = behind.join_next() => Err(ServiceError::Crashed { what: "a background task" }),
-        };
-        greeting.abort();
-        drained.send_replace(true);
-        // Both end by themselves within their own deadlines.
-        while behind.join_next().await.is_some() {}
-        // SQLite folds its log into the file; nothing is lost when that takes too long.
-        let _ = tokio::time::timeout(CLOSING, state.storage.close()).await;
+        while !lines.is_empty() {
+            let _ = lines.next().await;
+        }
+        core.end();
+        // All end by themselves within their own deadlines.
+        while !behind.is_empty() {
+            let _ = behind.next().await;
+        }
         served
     }
 }
 
-/// How long closing the database may take.
-const CLOSING: Duration = Duration::from_secs(5);
+/// Tasks under way.
+#[derive(Debug, Default)]
+struct Tasks(JoinSet<Result<(), ServiceError>>);
 
-/// Says in the log whether Synapse would work with us, before the first login finds out.
-async fn greet(synapse: synapse::Client) {
-    match synapse.is_localpart_available("gatehouse").await {
-        Ok(_) => tracing::info!("Synapse takes our secret"),
-        // It may be started after us.
-        Err(error @ synapse::Error::Unreachable(_)) => {
-            tracing::info!(error = %Chain(&error), "Synapse does not answer yet; logins need it");
-        }
-        Err(error) => {
-            tracing::error!(error = %Chain(&error), "Synapse does not work with us; logins will fail")
+impl Tasks {
+    fn begin(&mut self, task: Task) {
+        self.0.spawn(task.run());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Waits for one to end.
+    async fn next(&mut self) -> Result<(), ServiceError> {
+        match self.0.join_next().await {
+            None => Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(_)) => Err(ServiceError::Crashed { what: "a task" }),
         }
     }
 }

@@ -161,12 +161,14 @@ async fn is_gone(state: &State, key: &str) -> bool {
     }
 }
 
-/// Works jobs off until `stop`, then finishes those under way, at most 10 s.
-pub async fn run(state: SharedState, mut stop: watch::Receiver<bool>) {
+/// Works jobs off until `stop`, then finishes those under way, at most 10 s. Each round works with the state of its moment, always of the
+/// same database.
+pub async fn run(current: watch::Receiver<SharedState>, mut stop: watch::Receiver<bool>) {
     let mut under_way = JoinSet::new();
     let mut database_works = true;
     while !*stop.borrow() {
         while under_way.try_join_next().is_some() {}
+        let state = current.borrow().clone();
         let claimed = claim(&state, MOST_AT_A_TIME - under_way.len()).await;
         match (&claimed, database_works) {
             (Err(fault), true) => {

@@ -4,6 +4,7 @@
 
 use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use axum::extract::{OriginalUri, Path};
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) pages: Arc<Pages>,
     pub(crate) embedded: Arc<Assets>,
     pub(crate) traffic: Arc<Traffic>,
+    /// Whether the service takes no new work.
+    pub(crate) draining: Arc<AtomicBool>,
 }
 
 /// The URLs of one listener: those of its resources, under its prefix.
@@ -79,7 +82,11 @@ async fn urls_of(resource: &Resource, shared: &Shared) -> Result<Router<SharedSt
             };
             Router::new().route("/assets/{*path}", get(answer))
         }
-        Resource::Health => Router::new().route("/health", get(health::health)),
+        Resource::Health => {
+            let draining = shared.draining.clone();
+            let ready = move |state| health::ready(state, draining.clone());
+            Router::new().route("/health", get(health::health)).route("/ready", get(ready))
+        }
         Resource::Prometheus => {
             let Shared { state, traffic, .. } = shared.clone();
             let answer = move || {

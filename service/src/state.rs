@@ -96,13 +96,12 @@ impl State {
     /// As [`State::open`].
     pub async fn next(&self, config: Arc<conf::Auth>, data_dir: &Path) -> Result<SharedState, ServiceError> {
         let secrets = Secrets::load(&config, data_dir, &self.rng)?;
-        let same_synapse =
-            config.matrix.endpoint == self.config.matrix.endpoint && secrets.matrix == self.secret;
-        let synapse = if same_synapse {
-            self.synapse.clone()
-        } else {
-            synapse::Client::new(&config.matrix.endpoint, &secrets.matrix)?
-        };
+        let synapse =
+            if config.matrix.endpoint == self.config.matrix.endpoint && secrets.matrix == self.secret {
+                self.synapse.clone()
+            } else {
+                synapse::Client::new(&config.matrix.endpoint, &secrets.matrix)?
+            };
         let passwords = if config.passwords == self.config.passwords {
             self.passwords.clone()
         } else {
@@ -138,11 +137,9 @@ impl State {
         }))
     }
 
-    /// This generation for those who answer requests; the sender's [`closed`](watch::Sender::closed) returns when the last of them is
-    /// done with it.
-    pub(crate) fn watched(&self) -> (SharedState, watch::Sender<()>) {
-        let (gone, in_use) = watch::channel(());
-        (Arc::new(Self { in_use: Some(in_use), ..self.clone() }), gone)
+    /// The same, used as long as it lives: who holds the other end of `in_use` learns when the last user is gone.
+    pub(crate) fn used_by(&self, in_use: watch::Receiver<()>) -> Self {
+        Self { _in_use: Some(in_use), ..self.clone() }
     }
 }
 

@@ -29,6 +29,8 @@ pub struct Client {
     http: reqwest::Client,
     /// `…/_synapse/mas/`
     base: Url,
+    /// As configured.
+    endpoint: Url,
     secret: Secret,
     deadline: Duration,
 }
@@ -154,6 +156,7 @@ impl Client {
         Ok(Self {
             http: builder.build().map_err(Error::Setup)?,
             base: root.join("_synapse/mas/").map_err(|_| Error::Endpoint)?,
+            endpoint: endpoint.clone(),
             secret: secret.clone(),
             deadline: TOTAL,
         })
@@ -162,6 +165,11 @@ impl Client {
     /// The same client with the shorter deadline (10 s) of calls that a login waits for.
     pub fn hurried(&self) -> Self {
         Self { deadline: HURRIED, ..self.clone() }
+    }
+
+    /// Whether both speak to the same Synapse in the same way.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.endpoint == other.endpoint && self.secret == other.secret
     }
 
     /// What Synapse knows of a user.

@@ -1,5 +1,8 @@
-//! `GET /health`: 200 while this process and its database work. Synapse's health is not asked for: it would take us down with it.
+//! `GET /health`: 200 while this process and its database work. `GET /ready`: 200 while it takes new work, too. Synapse's health is not
+//! asked for: it would take us down with it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -13,6 +16,14 @@ use crate::storage::StorageError;
 
 /// A database that takes longer is no help to anybody.
 const DEADLINE: Duration = Duration::from_secs(5);
+
+/// 503 as soon as the service is about to end: new work should go elsewhere. Else as [`health`].
+pub async fn ready(state: State<SharedState>, draining: Arc<AtomicBool>) -> Response {
+    if draining.load(Ordering::Relaxed) {
+        return answer(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
+    }
+    health(state).await
+}
 
 /// Asks the database a trifle.
 pub async fn health(State(state): State<SharedState>) -> Response {
@@ -31,5 +42,9 @@ pub async fn health(State(state): State<SharedState>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, "the database does not answer in time\n")
         }
     };
+    answer(status, text)
+}
+
+fn answer(status: StatusCode, text: &'static str) -> Response {
     (status, [(header::CACHE_CONTROL, "no-store")], text).into_response()
 }

@@ -32,7 +32,7 @@ impl Manner {
             _ if below("/_matrix") || below("/_synapse") => Self::Matrix,
             _ if below("/api") => Self::AdminApi,
             "/.well-known/change-password" => Self::Page,
-            "/health" | "/metrics" | "/connection-info" => Self::Api,
+            "/health" | "/ready" | "/metrics" | "/connection-info" => Self::Api,
             _ if below("/oauth2") || below("/.well-known") || below("/graphql") => Self::Api,
             _ => Self::Page,
         }

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 /// Between two requests. Longer than proxies keep unused connections (nginx and ours: 60 s or less), so that it is them who close.
 pub(super) const IDLE: Duration = Duration::from_secs(90);
+/// A connection that is to end gets a further request when it has been quiet for less than this: whoever sends one after the other has
+/// sent the next one already. It is told with the answer that it was the last one.
+pub(super) const LAST_CHANCE: Duration = Duration::from_secs(1);
 /// From the first byte of a request's head, or from the start of the connection, to the head's end.
 pub(super) const HEAD: Duration = Duration::from_secs(15);
 
@@ -24,6 +27,10 @@ struct Inner {
     head_since: Option<Instant>,
     /// HTTP/2 sends frames between requests that are no beginning of one.
     multiplexed: bool,
+    /// Whether no byte has come since the last request, or since the start.
+    quiet: bool,
+    /// Whether the connection is to end.
+    ending: bool,
 }
 
 /// What is to be done with a connection.
@@ -45,12 +52,30 @@ impl Activity {
     /// A connection that has just been accepted: its first request is due.
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        Self(Mutex::new(Inner { in_flight: 0, idle_since: now, head_since: Some(now), multiplexed: false }))
+        Self(Mutex::new(Inner {
+            in_flight: 0,
+            idle_since: now,
+            head_since: Some(now),
+            multiplexed: false,
+            quiet: true,
+            ending: false,
+        }))
+    }
+
+    /// The connection is to end: politely, and as soon as nobody loses anything by it.
+    pub(super) fn end(&self) {
+        self.inner().ending = true;
+    }
+
+    /// Whether it is.
+    pub(super) fn is_ending(&self) -> bool {
+        self.inner().ending
     }
 
     /// Bytes came.
     pub(super) fn received(&self) {
         let mut inner = self.inner();
+        inner.quiet = false;
         if inner.in_flight == 0 && inner.head_since.is_none() {
             inner.head_since = Some(Instant::now());
         }
@@ -69,6 +94,13 @@ impl Activity {
     /// What is to be done at `now`.
     pub(super) fn verdict(&self, now: Instant) -> Verdict {
         let inner = self.inner();
+        if inner.ending {
+            // HTTP/2 has a way to say that no stream is lost.
+            let quiet = inner.quiet && now.duration_since(inner.idle_since) >= LAST_CHANCE;
+            if inner.multiplexed || (inner.in_flight == 0 && quiet) {
+                return Verdict::Idle;
+            }
+        }
         match inner.head_since {
             _ if inner.in_flight > 0 => Verdict::Fine,
             Some(since) if !inner.multiplexed && now.duration_since(since) >= HEAD => Verdict::HeadTooSlow,
@@ -89,6 +121,7 @@ impl Drop for InFlight {
         inner.in_flight -= 1;
         inner.idle_since = Instant::now();
         inner.head_since = None;
+        inner.quiet = true;
     }
 }
 

@@ -1,12 +1,12 @@
 //! One request from its head to its answer: the steps that every request takes, in order.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use accept::Connection;
+use accept::{Acceptor, Connection};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
+use conf::{HttpLimits, HttpTimeouts};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Limited;
 use hyper::body::Incoming;
@@ -18,19 +18,26 @@ use crate::http::metrics::Traffic;
 use crate::http::refusal::{Manner, Pages};
 use crate::router::manner;
 
-/// Reading the body, doing the work, making the answer. A login waits for a password and for Synapse, each at most 10 s.
-const DEADLINE: Duration = Duration::from_secs(45);
-/// Ours are forms and small JSON.
-const LARGEST_BODY_BYTES: u64 = 1 << 20;
-
 /// What the requests of one listener share.
 #[derive(Debug)]
-pub(super) struct Context {
+pub(crate) struct Context {
     pub(super) router: Router,
+    pub(super) acceptor: Arc<Acceptor>,
     pub(super) trusted: Arc<[IpNet]>,
     pub(super) prefix: String,
     pub(super) pages: Arc<Pages>,
     pub(super) traffic: Arc<Traffic>,
+    pub(super) limits: HttpLimits,
+    pub(super) timeouts: HttpTimeouts,
+}
+
+impl Context {
+    /// Whether a connection that was accepted before would have become the same with this: then it may go on.
+    pub(super) fn fits(&self, connection: &Connection) -> bool {
+        let demanded = self.acceptor.proxy.demands_header(connection.remote);
+        matches!(demanded, Ok(demanded) if demanded == connection.proxy_header.is_some())
+            && self.acceptor.tls.is_some() == connection.tls.is_some()
+    }
 }
 
 /// Answers a request.
@@ -46,16 +53,16 @@ pub(super) async fn answer(
 
     let mut answer = if is_preflight(&method, manner) {
         preflight()
-    } else if announced_length(request.headers()) > LARGEST_BODY_BYTES {
+    } else if announced_length(request.headers()) > context.limits.max_body_size.0 {
         context.pages.refuse(manner, StatusCode::PAYLOAD_TOO_LARGE)
     } else {
-        let limit = usize::try_from(LARGEST_BODY_BYTES).unwrap_or(usize::MAX);
+        let limit = usize::try_from(context.limits.max_body_size.0).unwrap_or(usize::MAX);
         let mut request = request.map(|body| Body::new(Limited::new(body, limit)));
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(connection.clone());
         // A router is always ready.
         let routed = context.router.clone().call(request);
-        match tokio::time::timeout(DEADLINE, routed).await {
+        match tokio::time::timeout(context.timeouts.request, routed).await {
             Ok(Ok(answer)) => answer,
             Err(_) => {
                 warn!(%method, path, %client, "a request was not answered in time");

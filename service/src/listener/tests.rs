@@ -8,8 +8,15 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::*;
+use std::sync::Arc;
+use std::time::Duration;
+
+use accept::BoundAddress;
+use conf::AuthListener;
+use tokio::sync::watch;
+
 use crate::Service;
+use crate::error::ServiceError;
 use crate::fixture::Fixture;
 
 mod client;
@@ -50,7 +57,7 @@ impl Running {
             config.http.listeners = vec![listener];
         })
         .await;
-        let mut service = Service { state: fixture.state.clone(), sockets: Vec::new() };
+        let mut service = Service::of(fixture.state.clone()).await.expect("a service");
         let mut change = accept::Sockets::default().change();
         service.bind(&mut change).await.expect("bound");
         change.commit();

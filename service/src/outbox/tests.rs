@@ -239,7 +239,7 @@ async fn delivery_does_it_before_it_returns_even_out_of_turn() {
 async fn the_worker_notices_what_another_process_wrote_within_about_a_second() {
     let scene = Scene::new().await;
     let (sender, stop) = watch::channel(false);
-    let worker = tokio::spawn(run(scene.state().clone(), stop));
+    let worker = tokio::spawn(run(watch::channel(scene.state().clone()).1, stop));
     tokio::time::sleep(Duration::from_millis(50)).await;
     scene.enqueue(&[scene.delete_device("D"), scene.delete_device("E"), scene.delete_device("F")]).await;
     let all = async {
