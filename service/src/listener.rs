@@ -81,7 +81,7 @@ fn acceptor(listener: &AuthListener, http: &conf::Http, tickets: &Tickets) -> Ac
         tls: listener.tls.as_ref().map(|certificate| {
             accept::server_config_for(certificate, &[b"h2", b"http/1.1", b"http/1.0"], tickets)
         }),
-        header: HeaderBounds::default(),
+        header: HeaderBounds { deadline: http.timeouts.proxy_header, ..HeaderBounds::default() },
         handshake: http.timeouts.handshake,
     }
 }

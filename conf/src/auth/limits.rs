@@ -23,24 +23,34 @@ pub struct HttpLimits {
     pub max_requests_per_connection: usize,
     /// Requests at a time on one HTTP/2 connection. Default 100.
     pub max_concurrent_streams: u32,
-    /// Bytes per second that a request's body has to come with, and an answer has to be taken with, on the average of all of it; looked at
-    /// once `timeouts.body` or `timeouts.send` have passed. Zero: none. Default 100.
+    /// Frames of HTTP/2 without content that one connection may send at once, and again in each minute; answers pay for some.
+    /// Default 6000.
+    pub h2_control_frames: u32,
+    /// Streams of HTTP/2 that one connection may reset, likewise. Default 300.
+    pub h2_resets: u32,
+    /// Slowest request body, in bytes per second; 0 for no bound. Default 512.
     pub min_body_rate: ByteSize,
+    /// Slowest answer that waits for its client, in bytes per second; 0 for no bound. Default 512.
+    pub min_send_rate: ByteSize,
 }
 
 /// `http.timeouts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpTimeouts {
-    /// PROXY header and TLS handshake together. Default 10s.
+    /// The PROXY header, from the connection's beginning. Default 5s.
+    pub proxy_header: Duration,
+    /// The TLS handshake. Default 10s.
     pub handshake: Duration,
     /// The whole request head, from its first byte, or from the start of the connection. Default 15s.
     pub header: Duration,
     /// A connection without a request. Default 90s.
     pub idle: Duration,
-    /// Between two pieces of a request's body. Default 20s.
+    /// As long as a request's body may pause; what `min_body_rate` measures with. Default 20s.
     pub body: Duration,
-    /// Between two moments at which the client takes something of an answer. Default 30s.
+    /// As long as a client may take nothing of its answer; what `min_send_rate` measures with. Default 30s.
     pub send: Duration,
+    /// As long as a client that goes on sending after the last answer is listened to. Default 10s.
+    pub linger: Duration,
     /// From a request's head to its answer's head. Default 45s.
     pub request: Duration,
     /// How long requests in flight may take when the service, or a listener, is to end. Default 30s.
@@ -57,7 +67,10 @@ impl Default for HttpLimits {
             max_body_size: ByteSize(1 << 20),
             max_requests_per_connection: 10_000,
             max_concurrent_streams: 100,
-            min_body_rate: ByteSize(100),
+            h2_control_frames: 6000,
+            h2_resets: 300,
+            min_body_rate: ByteSize(512),
+            min_send_rate: ByteSize(512),
         }
     }
 }
@@ -65,11 +78,13 @@ impl Default for HttpLimits {
 impl Default for HttpTimeouts {
     fn default() -> Self {
         Self {
+            proxy_header: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             header: Duration::from_secs(15),
             idle: Duration::from_secs(90),
             body: Duration::from_secs(20),
             send: Duration::from_secs(30),
+            linger: Duration::from_secs(10),
             request: Duration::from_secs(45),
             drain: Duration::from_secs(30),
         }
@@ -98,10 +113,16 @@ impl HttpLimits {
                 .take("max_concurrent_streams")
                 .and_then(|item| item.whole(1, 1000))
                 .unwrap_or(default.max_concurrent_streams),
-            min_body_rate: section
-                .take("min_body_rate")
-                .and_then(|item| item.size())
-                .unwrap_or(default.min_body_rate),
+            h2_control_frames: section
+                .take("h2_control_frames")
+                .and_then(|item| item.whole(100, 1_000_000))
+                .unwrap_or(default.h2_control_frames),
+            h2_resets: section
+                .take("h2_resets")
+                .and_then(|item| item.whole(10, 1_000_000))
+                .unwrap_or(default.h2_resets),
+            min_body_rate: size(&mut section, "min_body_rate", RATES).unwrap_or(default.min_body_rate),
+            min_send_rate: size(&mut section, "min_send_rate", RATES).unwrap_or(default.min_send_rate),
         };
         section.finish();
         Some(read)
@@ -115,11 +136,13 @@ impl HttpTimeouts {
         let mut read = |key, default| section.take(key).and_then(|item| item.duration()).unwrap_or(default);
         let default = Self::default();
         let timeouts = Self {
+            proxy_header: read("proxy_header", default.proxy_header),
             handshake: read("handshake", default.handshake),
             header: read("header", default.header),
             idle: read("idle", default.idle),
             body: read("body", default.body),
             send: read("send", default.send),
+            linger: read("linger", default.linger),
             request: read("request", default.request),
             drain: read("drain", default.drain),
         };
@@ -149,3 +172,5 @@ fn size(
 const HEADER_SIZES: (ByteSize, ByteSize) = (ByteSize(8 << 10), ByteSize(1 << 20));
 /// A login is some hundred bytes; held in memory for each request.
 const BODY_SIZES: (ByteSize, ByteSize) = (ByteSize(4 << 10), ByteSize(64 << 20));
+/// Above a megabyte a second nobody is slow.
+const RATES: (ByteSize, ByteSize) = (ByteSize(0), ByteSize(1 << 20));

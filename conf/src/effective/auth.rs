@@ -54,18 +54,23 @@ fn limits(limits: &HttpLimits) -> Keys {
     keys.put("max_body_size", limits.max_body_size.to_string());
     keys.put("max_requests_per_connection", limits.max_requests_per_connection as u64);
     keys.put("max_concurrent_streams", limits.max_concurrent_streams);
+    keys.put("h2_control_frames", limits.h2_control_frames);
+    keys.put("h2_resets", limits.h2_resets);
     keys.put("min_body_rate", limits.min_body_rate.to_string());
+    keys.put("min_send_rate", limits.min_send_rate.to_string());
     keys
 }
 
 fn timeouts(timeouts: &HttpTimeouts) -> Keys {
     let mut keys = Keys::default();
     let all = [
+        ("proxy_header", timeouts.proxy_header),
         ("handshake", timeouts.handshake),
         ("header", timeouts.header),
         ("idle", timeouts.idle),
         ("body", timeouts.body),
         ("send", timeouts.send),
+        ("linger", timeouts.linger),
         ("request", timeouts.request),
         ("drain", timeouts.drain),
     ];
