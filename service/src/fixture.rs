@@ -20,7 +20,7 @@ use crate::storage::Durability;
 /// A state and the folder that holds its database; the folder goes with it.
 pub(crate) struct Fixture {
     pub(crate) state: SharedState,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// The URI of a database that nobody has used.
@@ -89,7 +89,12 @@ impl Fixture {
         let config = Arc::new(config);
         let clock = Clock::fixed(Timestamp::from_millis(1_700_000_000_000));
         let state = State::open(config, folder.path(), clock, Rng::seeded(1)).await.expect("a state");
-        Self { state, _folder: folder }
+        Self { state, folder: folder }
+    }
+
+    /// Where the service keeps what it makes itself.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
     }
 
     /// Stores a user that Synapse has not heard of, without a password.

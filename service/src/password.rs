@@ -166,6 +166,14 @@ impl Slots {
     }
 }
 
+#[cfg(test)]
+impl Slots {
+    /// Whether both are bounded together.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.computing, &other.computing) && Arc::ptr_eq(&self.admitted, &other.admitted)
+    }
+}
+
 impl std::fmt::Debug for Stored {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Stored {{ version: {}, hash: <redacted> }}", self.version)

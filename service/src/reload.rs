@@ -240,3 +240,6 @@ async fn greet(synapse: synapse::Client) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -206,6 +206,18 @@ impl Storage {
         self.pool.close().await;
     }
 
+    /// Whether both are the same pool of connections.
+    #[cfg(test)]
+    pub(crate) fn shares_connections_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.identity, &other.identity)
+    }
+
+    /// Whether it was closed.
+    #[cfg(test)]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.pool.is_closed()
+    }
+
     async fn within_deadline<T>(&self, wait: impl Future<Output = T>) -> Result<T, StorageError> {
         tokio::time::timeout(self.deadline, wait).await.map_err(|_| StorageError::Busy)
     }
