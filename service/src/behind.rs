@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::error::Chain;
 use crate::state::{SharedState, State};
-use crate::storage::{StorageError, outbox as table};
+use crate::storage::outbox as table;
 use crate::tasks::Task;
 use crate::{housekeeping, outbox};
 
@@ -85,7 +85,7 @@ impl Behind {
 
 /// What the old database still has to tell Synapse is told by nobody as long as no service uses that database.
 async fn report_what_is_left(state: &State) {
-    let left = async { Ok::<_, StorageError>(table::count(&mut *state.storage.read().await?).await?) };
+    let left = async { table::count(&mut *state.storage.read().await?).await };
     match tokio::time::timeout(CLOSING, left).await {
         Ok(Ok(0)) => {}
         Ok(Ok(jobs)) => tracing::warn!(

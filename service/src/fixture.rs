@@ -89,7 +89,7 @@ impl Fixture {
         let config = Arc::new(config);
         let clock = Clock::fixed(Timestamp::from_millis(1_700_000_000_000));
         let state = State::open(config, folder.path(), clock, Rng::seeded(1)).await.expect("a state");
-        Self { state, folder: folder }
+        Self { state, folder }
     }
 
     /// Where the service keeps what it makes itself.

@@ -28,13 +28,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use accept::{BoundAddress, Change};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::clock::{Clock, Rng};
 use crate::reload::{Core, Work};
 use crate::state::{SharedState, State};
-use crate::tasks::Task;
 
 pub use error::{Chain, ServiceError};
 pub use reload::{Prepared, ServiceHandle};
@@ -43,7 +42,6 @@ pub use reload::{Prepared, ServiceHandle};
 #[derive(Debug)]
 pub struct Service {
     core: Arc<Core>,
-    work: mpsc::UnboundedReceiver<Work>,
     first: Option<Prepared>,
 }
 
@@ -58,8 +56,7 @@ impl Service {
     }
 
     async fn of(state: SharedState) -> Result<Self, ServiceError> {
-        let (core, work) = Core::new(state).await?;
-        Ok(Self { core, work, first: None })
+        Ok(Self { core: Core::new(state).await?, first: None })
     }
 
     /// Binds the sockets of all listeners in `change`, and makes everything else that they need.
@@ -91,64 +88,81 @@ impl Service {
     /// # Errors
     /// When a part of the service crashes.
     pub async fn serve(self, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
-        let Self { core, mut work, first } = self;
-        let (mut lines, mut behind) = (Tasks::default(), Tasks::default());
+        let Self { core, first } = self;
         if let Some(first) = first {
             core.begin(&first.current().behind);
             core.greet(&first.current().state);
             first.commit();
         }
-        let mut stopping = false;
+        let mut tasks = Tasks::default();
         let served = loop {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop), if !stopping => {
-                    stopping = true;
-                    core.drain();
-                }
-                Some(begun) = work.recv() => match begun {
-                    Work::Line(task) => lines.begin(task),
-                    Work::Behind(task) => behind.begin(task),
-                },
-                ended = lines.next(), if !lines.is_empty() => if ended.is_err() { break ended },
-                ended = behind.next(), if !behind.is_empty() => if ended.is_err() { break ended },
-            }
-            if stopping && lines.is_empty() {
-                break Ok(());
+                _ = stop.wait_for(|stop| *stop) => break Ok(()),
+                work = core.work() => tasks.begin(work),
+                ended = tasks.next(), if !tasks.is_empty() => if ended.is_err() { break ended },
             }
         };
         core.drain();
+        tasks.begin(core.take_work());
         // The outbox goes on until the last request is done, which may have written something into it.
-        while !lines.is_empty() {
-            let _ = lines.next().await;
-        }
+        let drained = tasks.lines_end().await;
         core.end();
-        // All end by themselves within their own deadlines.
-        while !behind.is_empty() {
-            let _ = behind.next().await;
-        }
-        served
+        served.and(drained).and(tasks.end().await)
     }
 }
 
 /// Tasks under way.
 #[derive(Debug, Default)]
-struct Tasks(JoinSet<Result<(), ServiceError>>);
+struct Tasks {
+    lines: JoinSet<Result<(), ServiceError>>,
+    behind: JoinSet<Result<(), ServiceError>>,
+}
 
 impl Tasks {
-    fn begin(&mut self, task: Task) {
-        self.0.spawn(task.run());
+    fn begin(&mut self, work: Vec<Work>) {
+        for work in work {
+            match work {
+                Work::Line(task) => self.lines.spawn(task.run()),
+                Work::Behind(task) => self.behind.spawn(task.run()),
+            };
+        }
     }
 
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.lines.is_empty() && self.behind.is_empty()
     }
 
     /// Waits for one to end.
     async fn next(&mut self) -> Result<(), ServiceError> {
-        match self.0.join_next().await {
-            None => Ok(()),
-            Some(Ok(ended)) => ended,
-            Some(Err(_)) => Err(ServiceError::Crashed { what: "a task" }),
+        tokio::select! {
+            Some(ended) = self.lines.join_next() => outcome(ended),
+            Some(ended) = self.behind.join_next() => outcome(ended),
+            else => Ok(()),
         }
     }
+
+    /// Waits for all listeners, which end within their own deadlines.
+    ///
+    /// # Errors
+    /// When the background work does not last that long.
+    async fn lines_end(&mut self) -> Result<(), ServiceError> {
+        let mut result = Ok(());
+        while !self.lines.is_empty() {
+            result = result.and(self.next().await);
+        }
+        result
+    }
+
+    /// Waits for the rest, which ends within its own deadlines.
+    async fn end(mut self) -> Result<(), ServiceError> {
+        let mut result = Ok(());
+        while let Some(ended) = self.behind.join_next().await {
+            result = result.and(outcome(ended));
+        }
+        result
+    }
+}
+
+fn outcome(ended: Result<Result<(), ServiceError>, tokio::task::JoinError>) -> Result<(), ServiceError> {
+    ended.unwrap_or(Err(ServiceError::Crashed { what: "a task" }))
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use accept::{BoundAddress, Change, ConnectionLimits, Tickets};
-use tokio::sync::{OwnedMutexGuard, mpsc, watch};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
 use crate::behind::Behind;
 use crate::error::{Chain, ServiceError};
@@ -48,8 +48,9 @@ pub(crate) struct Core {
     draining: Arc<AtomicBool>,
     current: Arc<tokio::sync::Mutex<Generation>>,
     lines: Mutex<Lines>,
-    /// To whoever serves.
-    work: mpsc::UnboundedSender<Work>,
+    /// What whoever serves has to begin with; taken as soon as `begun` says so.
+    work: Mutex<Vec<Work>>,
+    begun: Notify,
     /// True when the last listener has drained.
     over: watch::Sender<bool>,
 }
@@ -155,12 +156,9 @@ impl Prepared {
 }
 
 impl Core {
-    /// For a service that begins with this state, and the place where its work appears.
-    pub(crate) async fn new(
-        state: SharedState,
-    ) -> Result<(Arc<Self>, mpsc::UnboundedReceiver<Work>), ServiceError> {
+    /// For a service that begins with this state.
+    pub(crate) async fn new(state: SharedState) -> Result<Arc<Self>, ServiceError> {
         let embedded = Arc::new(Assets::embedded().await.map_err(ServiceError::Compress)?);
-        let (sender, work) = mpsc::unbounded_channel();
         // The bounds come with the first commit.
         let limits = Arc::new(ConnectionLimits::new(0, 0));
         let behind = Behind::new(&state);
@@ -172,10 +170,11 @@ impl Core {
             tickets: Tickets::new(),
             draining: Arc::default(),
             current: Arc::new(tokio::sync::Mutex::new(Generation { state, behind })),
-            work: sender,
+            work: Mutex::default(),
+            begun: Notify::new(),
             over: watch::channel(false).0,
         };
-        Ok((Arc::new(core), work))
+        Ok(Arc::new(core))
     }
 
     /// What is in force, once no change is being prepared.
@@ -210,9 +209,20 @@ impl Core {
         self.over.send_replace(true);
     }
 
+    /// Waits for work that has to be begun with.
+    pub(crate) async fn work(&self) -> Vec<Work> {
+        self.begun.notified().await;
+        self.take_work()
+    }
+
+    /// What has to be begun with now.
+    pub(crate) fn take_work(&self) -> Vec<Work> {
+        std::mem::take(&mut *self.work.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     fn keep_going(&self, work: Work) {
-        // Who serves is gone only when everything has ended.
-        let _ = self.work.send(work);
+        self.work.lock().unwrap_or_else(PoisonError::into_inner).push(work);
+        self.begun.notify_one();
     }
 
     fn lines(&self) -> MutexGuard<'_, Lines> {
