@@ -34,7 +34,7 @@ pub use log::{AccessLog, AccessLogFormat, AccessLogTarget};
 pub use report::{Diagnostic, Related, Report, Severity};
 pub use route::{Action, HostPattern, Matcher, Respond, Rewrite, Route, Site};
 pub use starter::{starter, synapse_snippet};
-pub use tls::{Certificate, EdgeTls, TlsVersion};
+pub use tls::{Certificate, Dates, EdgeTls, TlsVersion, Validity};
 pub use upstream::{ForwardedFor, ProxyTlv, ProxyVersion, Server, Upstream};
 pub use value::{ByteSize, Secret, parse_duration, parse_network};
 

@@ -2,9 +2,10 @@
 //!
 //! Files are read once, here; whether a client would trust the chain is not judged.
 
+mod validity;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject;
@@ -15,6 +16,7 @@ use x509_parser::extensions::GeneralName;
 use crate::reader::{Item, Section};
 use crate::secret::{read_secret_file, value_or_file};
 use crate::source::read_bounded;
+pub use validity::{Dates, Validity};
 
 /// A certificate chain with its key, loaded and checked to belong together.
 #[derive(Debug, Clone)]
@@ -84,6 +86,11 @@ impl Certificate {
             return None;
         }
         Some(Self { key: Arc::new(certified), names, certificate_file, key_file })
+    }
+
+    /// From when to when the leaf is valid; `None` when it cannot be parsed.
+    pub fn validity(&self) -> Option<Validity> {
+        Validity::of(self.key.cert.first()?)
     }
 
     /// Whether the certificate is valid for a host name (RFC 6125 §6.4: a wildcard stands for one label).
@@ -218,22 +225,18 @@ fn read_leaf(item: &Item<'_>, leaf: &CertificateDer<'_>) -> Option<Vec<String>> 
         item.error("the first certificate cannot be parsed");
         return None;
     };
-    let (from, to) =
-        (certificate.validity().not_before.timestamp(), certificate.validity().not_after.timestamp());
-    let day = |timestamp: i64| {
-        let timestamp = u64::try_from(timestamp).unwrap_or(0);
-        date(UNIX_EPOCH + Duration::from_secs(timestamp))
-    };
-    let now = seconds(item.context.now);
-    if now > to {
-        item.warn(format!("this certificate expired on {}, clients will refuse it: renew it", day(to)));
-    } else if now < from {
-        item.warn(format!(
-            "this certificate is valid from {} on, clients will refuse it until then",
-            day(from)
-        ));
-    } else if to - now < EXPIRES_SOON_SECS {
-        item.warn(format!("this certificate expires on {}, renew it", day(to)));
+    if let Some(validity) = Validity::of(leaf) {
+        let (first, last) = (validity.first_day(), validity.last_day());
+        match validity.judge(item.context.now) {
+            Dates::Fine => {}
+            Dates::EndSoon => item.warn(format!("this certificate expires on {last}, renew it")),
+            Dates::Expired => {
+                item.warn(format!("this certificate expired on {last}, clients will refuse it: renew it"));
+            }
+            Dates::Future => item.warn(format!(
+                "this certificate is valid from {first} on, clients will refuse it until then"
+            )),
+        }
     }
     let names = certificate.subject_alternative_name().ok().flatten();
     let names = names.map(|extension| extension.value.general_names.clone()).unwrap_or_default();
@@ -247,26 +250,6 @@ fn dns_name(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-fn seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
-}
-
-/// `2027-03-01`, by the civil-from-days formula.
-fn date(time: SystemTime) -> String {
-    let days = seconds(time) / 86_400 + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
-}
-
 const PEM_MARK: &[u8] = b"-----BEGIN ";
 /// A chain with all its intermediates is a few KiB.
 const LARGEST_CHAIN: u64 = 256 << 10;
-/// Let's Encrypt renews 30 days before the end: two weeks before it, something does not work.
-const EXPIRES_SOON_SECS: i64 = 14 * 86_400;

@@ -51,6 +51,13 @@ impl Exposition {
         self.gauges(name, help, |family| family.sample(&[], value));
     }
 
+    /// What `fill` adds has no prefix.
+    pub fn unprefixed(&mut self, fill: impl FnOnce(&mut Self)) {
+        let prefix = std::mem::take(&mut self.prefix);
+        fill(self);
+        self.prefix = prefix;
+    }
+
     /// The text so far.
     pub fn into_text(self) -> String {
         self.text
@@ -115,10 +122,12 @@ mod tests {
             family.sample(&[("l", "one"), ("m", "")], 1.5);
             family.sample(&[("l", "a\\b\"c\nd"), ("m", "é")], "-1");
         });
+        out.unprefixed(|out| out.gauge("c", "Some c.", 0));
         assert_eq!(
             out.into_text(),
             "# HELP x_a_total Some a.\n# TYPE x_a_total counter\nx_a_total 3\n\
-             # HELP x_b Some b.\n# TYPE x_b gauge\nx_b{l=\"one\",m=\"\"} 1.5\nx_b{l=\"a\\\\b\\\"c\\nd\",m=\"é\"} -1\n"
+             # HELP x_b Some b.\n# TYPE x_b gauge\nx_b{l=\"one\",m=\"\"} 1.5\nx_b{l=\"a\\\\b\\\"c\\nd\",m=\"é\"} -1\n\
+             # HELP c Some c.\n# TYPE c gauge\nc 0\n"
         );
     }
 }

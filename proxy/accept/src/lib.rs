@@ -3,11 +3,14 @@
 pub mod acceptor;
 mod alarm;
 pub mod bind;
+pub mod certificates;
 pub mod connection;
+pub mod descriptors;
 pub mod exposition;
 pub mod forwarded;
 pub mod http2;
 pub mod limits;
+pub mod process;
 pub mod proxy_protocol;
 pub mod resolver;
 pub mod serve;
@@ -24,6 +27,7 @@ pub use bind::{
     AdoptError, BindError, Bound, BoundAddress, BoundSocket, Change, Changed, Label, Listener, Passed,
     Sockets,
 };
+pub use certificates::Expiries;
 pub use connection::{ClientAddress, Connection, Remote, TlsFacts};
 pub use exposition::Exposition;
 pub use forwarded::client_address;
