@@ -12,6 +12,8 @@ const FUZZED: &[(&str, &str, &str)] = &[
     ("proxy/src/path.rs", "readings", "path"),
     ("proxy/src/gate/head.rs", "read", "head"),
     ("proxy/src/gate/body.rs", "take", "body"),
+    ("proxy/src/listener/intake.rs", "take", "intake"),
+    ("proxy/accept/src/http2/frames.rs", "feed", "frames"),
     ("proxy/src/files/path.rs", "relative", "file_path"),
     ("proxy/src/files/encoding.rs", "acceptable", "accept_encoding"),
     ("proxy/src/files/range.rs", "select", "range"),

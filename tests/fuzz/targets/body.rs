@@ -43,7 +43,8 @@ fuzz_target!(|bytes: &[u8]| {
         let size = usize::try_from(size).expect("fits");
         if size == 0 {
             // The first empty line ends the trailers.
-            let end = if rest.starts_with(b"\r\n") { 2 } else { find(rest, b"\r\n\r\n").expect("an end") + 4 };
+            let end =
+                if rest.starts_with(b"\r\n") { 2 } else { find(rest, b"\r\n\r\n").expect("an end") + 4 };
             assert_eq!(end, rest.len());
             return;
         }

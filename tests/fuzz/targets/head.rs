@@ -40,7 +40,9 @@ fuzz_target!(|bytes: &[u8]| {
         fields.map(|field| field.value).collect::<Vec<_>>()
     };
     match body {
-        Body::Unsaid => assert!(values("content-length").is_empty() && values("transfer-encoding").is_empty()),
+        Body::Unsaid => {
+            assert!(values("content-length").is_empty() && values("transfer-encoding").is_empty())
+        }
         Body::Length(length) => {
             let [value] = values("content-length")[..] else { panic!("one length") };
             assert_eq!(head::length_of(value), Ok(length));
