@@ -10,9 +10,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use crate::access_log::LogHandle;
+use crate::access_log::Logs;
 use crate::maintenance::Maintenance;
 use crate::metrics::{self, Counters};
+use crate::reload::Reloads;
 
 /// What can be asked.
 #[derive(Debug)]
@@ -20,7 +21,8 @@ pub(crate) struct Admin {
     pub(crate) counters: Vec<Arc<Counters>>,
     pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) limits: Arc<ConnectionLimits>,
-    pub(crate) log: Option<LogHandle>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) reloads: Arc<Reloads>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -75,8 +77,10 @@ impl Admin {
     }
 
     fn metrics(&self) -> String {
-        let dropped = self.log.as_ref().map_or(0, LogHandle::dropped);
-        metrics::text(&self.counters, &self.limits, dropped, self.maintenance.is_on())
+        let dropped = self.logs.dropped();
+        let mut out = metrics::text(&self.counters, &self.limits, dropped, self.maintenance.is_on());
+        self.reloads.write(&mut out);
+        out.into_text()
     }
 }
 
@@ -102,8 +106,14 @@ mod tests {
     fn answers() {
         let (sender, stop) = watch::channel(false);
         let limits = Arc::new(ConnectionLimits::new(1, 1));
-        let admin =
-            Admin { counters: vec![Arc::default()], maintenance: Arc::default(), limits, log: None, stop };
+        let admin = Admin {
+            counters: vec![Arc::default()],
+            maintenance: Arc::default(),
+            limits,
+            logs: Arc::default(),
+            reloads: Arc::new(Reloads::new(|| std::time::UNIX_EPOCH)),
+            stop,
+        };
         let status = |line: &str| {
             let answer = admin.answer(format!("{line} HTTP/1.1\r\n\r\n").as_bytes());
             answer.split(' ').nth(1).unwrap().to_owned()

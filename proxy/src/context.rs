@@ -9,11 +9,16 @@ use crate::error::Fault;
 use crate::limits::BodyMeter;
 use crate::listener::{ClientConnection, Upload};
 use crate::route::RouteId;
-use crate::upstream::Tries;
+use crate::snapshot::Snapshot;
+use crate::upstream::{Tries, Upstream};
 
 /// State of a request, from its head to its line in the access log.
 #[derive(Debug)]
 pub(crate) struct Context {
+    /// All that is known of the configuration: taken once.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Index of the listener in it.
+    pub(crate) listener: Option<usize>,
     /// Unique within the process, and unlikely to come again.
     pub(crate) id: u64,
     pub(crate) started: Instant,
@@ -42,8 +47,10 @@ pub(crate) struct Context {
 
 impl Context {
     /// A request of which nothing is known.
-    pub(crate) fn new(id: u64) -> Self {
+    pub(crate) fn new(snapshot: Arc<Snapshot>, id: u64) -> Self {
         Self {
+            snapshot,
+            listener: None,
             id,
             started: Instant::now(),
             connection: None,
@@ -60,6 +67,26 @@ impl Context {
             upstream_time: None,
             fault: None,
         }
+    }
+
+    /// On which connection the request came, and with that on which listener.
+    pub(crate) fn belongs_to(&mut self, connection: &Arc<ClientConnection>) {
+        self.client = connection.facts.peer().ip().map_or(self.client, Into::into);
+        if let Some(last) = connection.place.last() {
+            self.snapshot = last.clone();
+        }
+        self.listener = self.snapshot.listener(connection.place.id);
+        self.connection = Some(connection.clone());
+    }
+
+    /// The upstream that is asked, once it is known.
+    pub(crate) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.snapshot.upstreams.get(self.upstream?)
+    }
+
+    /// The listener's name in the configuration.
+    pub(crate) fn listener_name(&self) -> Option<&str> {
+        Some(&self.snapshot.config.listeners.get(self.listener?)?.name)
     }
 
     /// The upstream's answer is complete.

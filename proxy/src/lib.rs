@@ -15,9 +15,12 @@ pub mod maintenance;
 mod metrics;
 mod path;
 mod phases;
+mod reload;
 mod rewrite;
 mod route;
+mod snapshot;
 mod upstream;
 mod worker;
 
-pub use edge::{Edge, EdgeError};
+pub use edge::{Edge, EdgeError, EdgeHandle};
+pub use reload::PreparedEdge;

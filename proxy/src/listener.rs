@@ -25,6 +25,7 @@ use crate::error::Fault;
 use crate::gate::HeadLimits;
 use crate::limits::Pace;
 use crate::metrics::{Counters, Limit};
+use crate::snapshot::Place;
 pub(crate) use close::close;
 use intake::IntakeLimits;
 pub(crate) use io::EdgeIo;
@@ -73,8 +74,8 @@ impl IoLimits {
 pub(crate) struct ClientConnection {
     /// What `accept` found out.
     pub(crate) facts: Connection,
-    /// Index of the listener in the configuration.
-    pub(crate) listener: usize,
+    /// Where it was accepted.
+    pub(crate) place: Arc<Place>,
     /// HTTP/2 was agreed on.
     pub(crate) is_h2: bool,
     /// A random number, for a name that no connection of another run has.
@@ -109,12 +110,12 @@ enum Phase {
 }
 
 impl ClientConnection {
-    /// A connection on the listener with this index. `run` is random, and one for all connections of a worker.
-    pub(crate) fn new(facts: Connection, listener: usize, run: u64, counters: Arc<Counters>) -> Self {
+    /// A connection that was accepted at this place. `run` is random, and one for all connections of a worker.
+    pub(crate) fn new(facts: Connection, place: Arc<Place>, run: u64, counters: Arc<Counters>) -> Self {
         let is_h2 = facts.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
         Self {
             facts,
-            listener,
+            place,
             is_h2,
             run,
             counters,

@@ -87,7 +87,7 @@ pub(crate) fn text(
     connections: &ConnectionLimits,
     dropped_lines: u64,
     is_maintenance: bool,
-) -> String {
+) -> Exposition {
     let mut out = Exposition::new("gatehouse_edge_");
     connections.write(&mut out);
     let counts = connections.counts();
@@ -111,7 +111,7 @@ pub(crate) fn text(
     );
     out.counter("access_log_dropped_total", "Lines of the access log that found no room.", dropped_lines);
     out.gauge("maintenance", "1 while maintenance mode is on, else 0.", u8::from(is_maintenance));
-    out.into_text()
+    out
 }
 
 /// Hits that are counted where connections are accepted.
@@ -155,7 +155,7 @@ mod tests {
         let mut open = connections.admit(&"https".into()).unwrap();
         connections.admit(&"http".into()).unwrap_err();
         open.claim_address([192, 0, 2, 1].into()).unwrap_err();
-        let text = text(&workers, &connections, 4, true);
+        let text = text(&workers, &connections, 4, true).into_text();
         for line in [
             "gatehouse_edge_connections_open 1",
             "gatehouse_edge_connections_over_limit_total 2",

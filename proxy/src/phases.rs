@@ -12,14 +12,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use conf::Action;
 use http::header::{EXPECT, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
-use http::{HeaderMap, HeaderValue, StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version};
 use pingora::modules::http::HttpModules;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::access_log::{Entry, LogHandle};
+use crate::access_log::Entry;
 use crate::context::Context;
 use crate::error::{Fault, Side};
 use crate::files::FileRequest;
@@ -29,26 +29,22 @@ use crate::limits::BodyMeter;
 use crate::listener::{ClientConnection, Summary, Upload};
 use crate::maintenance::{Maintenance, Notice};
 use crate::metrics::{Counters, Limit};
-use crate::route::{self, RouteId, Router};
+use crate::route::{self, RouteId};
+use crate::snapshot::Live;
 use crate::upstream::{self, Identity, Upstream};
 use crate::{answer, files, path, rewrite};
 
 /// What a worker needs for its requests.
 #[derive(Debug)]
 pub(crate) struct Phases {
-    pub(crate) config: Arc<conf::Edge>,
-    pub(crate) router: Router,
-    /// In the order of `edge.upstreams`.
-    pub(crate) upstreams: Vec<Upstream>,
-    pub(crate) log: Option<LogHandle>,
+    /// What a request takes once, when its context is made.
+    pub(crate) live: Arc<Live>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) maintenance: Arc<Maintenance>,
     /// The next request's id.
     pub(crate) next_id: AtomicU64,
     /// Makes pool keys that a client cannot guess.
     pub(crate) hasher: RandomState,
-    /// Port of the first TLS listener, for redirects from an unusual port.
-    pub(crate) https_port: Option<u16>,
     /// The time of day.
     pub(crate) now: fn() -> SystemTime,
 }
@@ -69,6 +65,8 @@ impl Phases {
     /// Everything that is decided about a request before anybody else sees it.
     fn plan(&self, session: &mut Session, context: &mut Context) -> Result<Plan, Fault> {
         let connection = context.connection.clone().ok_or(Fault::Internal)?;
+        let snapshot = context.snapshot.clone();
+        let (config, router) = (&snapshot.config, &snapshot.router);
         let request = session.req_header();
         let head = Head {
             method: &request.method,
@@ -78,33 +76,33 @@ impl Phases {
             authority: request.uri.authority().map(|authority| authority.as_str()),
             headers: &request.headers,
         };
-        let admitted = gate::admit(&head, HeadLimits::of(&self.config.limits))?;
+        let admitted = gate::admit(&head, HeadLimits::of(&config.limits))?;
         context.client =
-            accept::client_address(connection.facts.peer(), &self.config.trusted_proxies, &request.headers);
-        let redirects =
-            self.config.listeners.get(connection.listener).is_some_and(|listener| listener.redirect_https);
+            accept::client_address(connection.facts.peer(), &config.trusted_proxies, &request.headers);
+        let listener = context.listener.ok_or(Fault::Internal)?;
+        let redirects = config.listeners.get(listener).is_some_and(|listener| listener.redirect_https);
         // A client that speaks TLS to the balancer in front is where it would be sent already.
         if redirects && !connection.facts.is_tls() {
-            return Ok(Plan::Redirect(self.https_location(&admitted)));
+            return Ok(Plan::Redirect(https_location(snapshot.https_port, &admitted)));
         }
-        let site = self.router.site(connection.listener, admitted.host)?;
+        let site = router.site(listener, admitted.host)?;
         context.site = Some(site);
         let readings = path::readings(admitted.path).map_err(|_| Fault::Malformed("path"))?;
-        let id = self.router.route(site, &request.method, &readings)?;
+        let id = router.route(site, &request.method, &readings)?;
         context.route = Some(id);
-        let route = self.router.get(id).ok_or(Fault::Internal)?;
+        let route = router.get(id).ok_or(Fault::Internal)?;
         route::check_client(route, context.client.ip())?;
         if matches!(route.action, Action::Upstream(_))
             && let Some(notice) = self.maintenance.notice(context.client.ip())
         {
             return Ok(Plan::Maintenance(notice));
         }
-        let limit = route.max_body_size.unwrap_or(self.config.limits.max_body_size);
+        let limit = route.max_body_size.unwrap_or(config.limits.max_body_size);
         context.meter = BodyMeter::new(limit.0);
         context.meter.check_declared(admitted.body)?;
         match &route.action {
             Action::Upstream(_) => {
-                context.upstream = self.router.upstream(id);
+                context.upstream = router.upstream(id);
                 let rewrite = route.rewrite.as_ref();
                 context.target =
                     rewrite.map(|rewrite| rewrite::target(rewrite, admitted.path_and_query)).transpose()?;
@@ -121,17 +119,6 @@ impl Phases {
         }
     }
 
-    /// `https://` and what was asked for. A host without port is asked on the usual port there too.
-    fn https_location(&self, admitted: &Admitted<'_>) -> String {
-        let (host, path) = (admitted.host, admitted.path_and_query);
-        match self.https_port {
-            Some(port) if port != 443 && admitted.authority.len() > host.len() => {
-                format!("https://{host}:{port}{path}")
-            }
-            Some(_) | None => format!("https://{host}{path}"),
-        }
-    }
-
     /// Answers with a route's own action.
     async fn answer(
         &self,
@@ -140,8 +127,9 @@ impl Phases {
         id: RouteId,
         path: &str,
     ) -> Result<()> {
-        let extra = self.extra_headers(context);
-        match self.router.get(id).map(|route| &route.action) {
+        let snapshot = context.snapshot.clone();
+        let extra = snapshot.extra_headers(context.route);
+        match snapshot.router.get(id).map(|route| &route.action) {
             Some(Action::Respond(respond)) => {
                 let body = Bytes::copy_from_slice(respond.body.as_bytes());
                 let mut headers = respond.headers.clone();
@@ -171,38 +159,29 @@ impl Phases {
         }
     }
 
-    /// Fields of every answer that the request's route gives itself.
-    fn extra_headers(&self, context: &Context) -> Option<&HeaderMap> {
-        self.router.get(context.route?).map(|route| &route.headers).filter(|headers| !headers.is_empty())
-    }
-
     /// Who owns the connections to an upstream that wants a PROXY header: the client, on its connection. A trusted
     /// proxy sends requests of many clients over one connection; each has upstream connections of its own.
     fn identity(&self, upstream: &Upstream, context: &Context) -> Option<Identity> {
         upstream.config.proxy_protocol?;
         let (connection, client) = (context.connection.clone()?, context.client);
-        let key = if client.ip() == connection.facts.peer().ip() {
-            connection.facts.id
-        } else {
-            // The upper half of the numbers; the ids of connections never come that far.
-            self.hasher.hash_one((connection.facts.id, client)) | 1 << 63
-        };
+        // Never 0, which stands for connections that anybody may use.
+        let key = self.hasher.hash_one((connection.facts.id, client, upstream.introduces)) | 1;
         let config = upstream.config.clone();
         let header = move || {
             upstream::introduction(&config, &connection.facts, connection.unique_id().as_bytes(), client)
         };
-        Some(Identity { key, introduction: upstream::introducing(header, self.config.timeouts.connect) })
-    }
-
-    fn upstream(&self, context: &Context) -> Option<&Upstream> {
-        self.upstreams.get(context.upstream?)
+        Some(Identity {
+            key,
+            introduction: upstream::introducing(header, context.snapshot.config.timeouts.connect),
+        })
     }
 
     /// What remains of a request whose task is dropped.
     fn summary(&self, session: &Session, context: &Context) -> Summary {
-        let (site, route) = self.router.names(context.site, context.route);
+        let (site, route) = context.snapshot.router.names(context.site, context.route);
         let request = session.req_header();
         Summary {
+            log: context.snapshot.log.clone(),
             id: context.id,
             client: context.client,
             method: request.method.to_string(),
@@ -210,23 +189,23 @@ impl Phases {
             path: String::from_utf8_lossy(request.raw_path()).into_owned(),
             site: site.map(str::to_owned),
             route: route.map(str::to_owned),
-            upstream: self.upstream(context).map(|upstream| upstream.config.name.clone()),
+            upstream: context.upstream().map(|upstream| upstream.config.name.clone()),
         }
     }
 
     fn write_log(&self, session: &Session, context: &Context, status: u16) {
-        let Some(log) = &self.log else { return };
+        let Some(log) = &context.snapshot.log else { return };
         let Some(connection) = &context.connection else { return };
         let request = session.req_header();
         let text = |name| request.headers.get(name).map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
-        let (site, route) = self.router.names(context.site, context.route);
+        let (site, route) = context.snapshot.router.names(context.site, context.route);
         let error = context.fault.map(|fault| fault.to_string());
         let (referer, user_agent) = (text(REFERER), text(USER_AGENT));
         let unique_id = connection.unique_id().to_string();
         let entry = Entry {
             id: context.id,
             client: context.client,
-            listener: &connection.facts.listener,
+            listener: context.listener_name().unwrap_or(&connection.facts.listener),
             protocol: request.version,
             tls: connection.facts.tls.as_ref().map(|tls| tls.version),
             method: request.method.as_str(),
@@ -234,7 +213,7 @@ impl Phases {
             path: &String::from_utf8_lossy(request.raw_path()),
             site,
             route,
-            upstream: self.upstream(context).map(|upstream| upstream.config.name.as_str()),
+            upstream: context.upstream().map(|upstream| upstream.config.name.as_str()),
             status,
             bytes_in: session.body_bytes_read(),
             bytes_out: session.body_bytes_sent(),
@@ -254,23 +233,22 @@ impl ProxyHttp for Phases {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new(self.next_id.fetch_add(1, Ordering::Relaxed))
+        Context::new(self.live.take(), self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
     /// None: nothing is compressed on the way.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
-        context.connection = ClientConnection::of(session).cloned();
-        if let Some(connection) = &context.connection {
-            let is_last = connection.request_begins() >= self.config.limits.max_requests_per_connection;
-            if is_last && !connection.is_h2 {
+        if let Some(connection) = ClientConnection::of(session) {
+            context.belongs_to(connection);
+            let most = context.snapshot.config.limits.max_requests_per_connection;
+            if connection.request_begins() >= most && !connection.is_h2 {
                 connection.limit_hit(Limit::MaxRequestsPerConnection);
                 session.set_keepalive(None);
             }
-            context.client = connection.facts.peer().ip().map_or(context.client, Into::into);
         }
-        let timeouts = &self.config.timeouts;
+        let timeouts = &context.snapshot.config.timeouts;
         let is_upgrade = session.is_upgrade_req();
         // Over HTTP/1 the stream itself knows how slow a body may be, over HTTP/2 who watches it does.
         session.set_read_timeout(is_upgrade.then_some(timeouts.upstream_read));
@@ -306,19 +284,19 @@ impl ProxyHttp for Phases {
                     // Nothing is believed of a client that speaks HTTP like this.
                     session.set_keepalive(None);
                 }
-                answer::fault(session, fault, self.extra_headers(context)).await?;
+                answer::fault(session, fault, context.snapshot.extra_headers(context.route)).await?;
             }
         }
         Ok(true)
     }
 
     async fn upstream_peer(&self, _session: &mut Session, context: &mut Context) -> Result<Box<HttpPeer>> {
-        let Some(upstream) = self.upstream(context) else {
+        let Some(upstream) = context.upstream().cloned() else {
             return Err(answer::failed("route without an upstream"));
         };
         context.upstream_started.get_or_insert_with(Instant::now);
         context.meter.restart();
-        let identity = self.identity(upstream, context);
+        let identity = self.identity(&upstream, context);
         match upstream.peer(&mut context.tries, identity).await {
             Ok(peer) => Ok(Box::new(peer)),
             Err(fault) => {
@@ -337,7 +315,7 @@ impl ProxyHttp for Phases {
         mut error: Box<Error>,
     ) -> Box<Error> {
         self.counters.upstream_error();
-        if let Some(upstream) = self.upstreams.get(context.upstream.unwrap_or(usize::MAX)) {
+        if let Some(upstream) = context.upstream().cloned() {
             upstream.failed(&mut context.tries, Instant::now());
             tracing::warn!(upstream = %upstream.config.name, %error, "upstream server cannot be connected");
         }
@@ -362,7 +340,7 @@ impl ProxyHttp for Phases {
         if let Some(target) = &context.target {
             request.set_raw_path(target.as_bytes())?;
         }
-        let forwarded_for = self.upstream(context).map(|upstream| upstream.config.forwarded_for);
+        let forwarded_for = context.upstream().map(|upstream| upstream.config.forwarded_for);
         let host = request.headers.get(HOST).cloned();
         let origin = Origin {
             client: context.client,
@@ -487,7 +465,7 @@ impl ProxyHttp for Phases {
         match fault.side() {
             Side::Upstream => {
                 self.counters.upstream_error();
-                let upstream = self.upstream(context).map_or("", |upstream| &upstream.config.name);
+                let upstream = context.upstream().map_or("", |upstream| &upstream.config.name);
                 tracing::warn!(%upstream, %fault, %error, "upstream failed");
             }
             Side::Internal => tracing::error!(%fault, %error, "request failed"),
@@ -496,7 +474,7 @@ impl ProxyHttp for Phases {
         // The engine ends the connection after any error, and the client should know.
         session.set_keepalive(None);
         // An answer that broke off must not look complete: then the stream is dropped, not finished.
-        match answer::fault(session, fault, self.extra_headers(context)).await {
+        match answer::fault(session, fault, context.snapshot.extra_headers(context.route)).await {
             Ok(Some(status)) => FailToProxy { error_code: status.as_u16(), can_reuse_downstream: true },
             Ok(None) | Err(_) => FailToProxy { error_code: 0, can_reuse_downstream: false },
         }
@@ -535,6 +513,17 @@ impl ProxyHttp for Phases {
         _cause: ProxyWarnLogContext,
     ) -> bool {
         true
+    }
+}
+
+/// `https://` and what was asked for. A host without port is asked on the usual port there too.
+fn https_location(https_port: Option<u16>, admitted: &Admitted<'_>) -> String {
+    let (host, path) = (admitted.host, admitted.path_and_query);
+    match https_port {
+        Some(port) if port != 443 && admitted.authority.len() > host.len() => {
+            format!("https://{host}:{port}{path}")
+        }
+        Some(_) | None => format!("https://{host}{path}"),
     }
 }
 

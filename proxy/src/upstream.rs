@@ -6,6 +6,7 @@ mod introduction;
 mod peer;
 mod resolver;
 
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,8 @@ use resolver::{Addresses, Resolver};
 #[derive(Debug)]
 pub(crate) struct Upstream {
     pub(crate) config: Arc<conf::Upstream>,
+    /// Differs for upstreams that want different PROXY headers; the address and TLS are in Pingora's pool key.
+    pub(crate) introduces: u64,
     servers: Vec<Server>,
     next: AtomicUsize,
     timeouts: Timeouts,
@@ -59,7 +62,12 @@ impl Upstream {
     /// The path of a Unix socket that is too long for the system.
     pub(crate) fn new(config: Arc<conf::Upstream>, timeouts: Timeouts) -> Result<Self, PathBuf> {
         let servers = config.servers.iter().map(Server::new).collect::<Result<_, _>>()?;
-        Ok(Self { config, servers, next: AtomicUsize::new(0), timeouts })
+        Ok(Self { introduces: introduces(&config), config, servers, next: AtomicUsize::new(0), timeouts })
+    }
+
+    /// Whether this is the upstream that a configuration asks for.
+    pub(crate) fn is_for(&self, config: &conf::Upstream, timeouts: &Timeouts) -> bool {
+        *self.config == *config && self.timeouts == *timeouts
     }
 
     /// The server to try for a request, as a Pingora peer; the same one until [`failed`](Self::failed) is called.
@@ -124,6 +132,11 @@ impl Upstream {
     }
 }
 
+/// A connection that began with one PROXY header is of no use to who wants another.
+fn introduces(config: &conf::Upstream) -> u64 {
+    BuildHasherDefault::<DefaultHasher>::default().hash_one((config.proxy_protocol, &config.proxy_tlvs))
+}
+
 impl Server {
     fn new(server: &conf::Server) -> Result<Self, PathBuf> {
         let (resolver, tls_name) = match server {
@@ -160,6 +173,19 @@ mod tests {
             forwarded_for: conf::ForwardedFor::Replace,
         };
         Upstream::new(Arc::new(config), Timeouts::default()).unwrap()
+    }
+
+    #[test]
+    fn only_what_is_said_in_the_proxy_header_makes_another_introduction() {
+        let with = |change: fn(&mut conf::Upstream)| {
+            let mut config = conf::Upstream::clone(&upstream(&["127.0.0.1:1"]).config);
+            config.proxy_protocol = Some(conf::ProxyVersion::V2);
+            change(&mut config);
+            introduces(&config)
+        };
+        assert_eq!(with(|_| {}), with(|config| config.name = "other".into()));
+        assert_ne!(with(|_| {}), with(|config| config.proxy_protocol = Some(conf::ProxyVersion::V1)));
+        assert_ne!(with(|_| {}), with(|config| config.proxy_tlvs = conf::ProxyTlv::DEFAULT.to_vec()));
     }
 
     async fn next(upstream: &Upstream, tries: &mut Tries) -> Option<String> {

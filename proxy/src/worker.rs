@@ -1,112 +1,98 @@
 //! One worker: a thread with a single-threaded runtime, its own sockets, its own HTTP engine and its own pool of
-//! upstream connections. Workers share configuration, certificates and connection limits, and nothing that a request
-//! writes to.
+//! upstream connections. All of them outlive the configuration, which reaches requests by way of the snapshot. Workers share
+//! certificates and connection limits, and nothing that a request writes to.
+
+mod places;
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use accept::{Acceptor, BoundSocket, ConnectionLimits, Terms};
-use pingora::apps::{HttpServerApp as _, ServerApp as _};
+use accept::{BoundSocket, ConnectionLimits, Terms};
+use pingora::apps::ServerApp as _;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::runtime::Builder;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::access_log::{Entry, LogHandle};
+use crate::access_log::Entry;
 use crate::error::Fault;
 use crate::listener::{ClientConnection, EdgeIo, IoLimits, StreamPolicy, Upload, close, serve_streams};
 use crate::maintenance::Maintenance;
 use crate::metrics::Counters;
 use crate::phases::Phases;
-use crate::route::Router;
-use crate::upstream::Upstream;
+use crate::snapshot::{Live, PlaceId, Snapshot};
+use places::Places;
 
 /// What a worker is made of.
+#[derive(Debug)]
 pub(crate) struct Worker {
-    pub(crate) config: Arc<conf::Edge>,
-    /// Sockets with the index of their listener.
-    pub(crate) sockets: Vec<(usize, BoundSocket)>,
-    /// One per listener.
-    pub(crate) acceptors: Vec<Arc<Acceptor>>,
     pub(crate) limits: Arc<ConnectionLimits>,
-    pub(crate) upstreams: Vec<Upstream>,
-    pub(crate) log: Option<LogHandle>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) maintenance: Arc<Maintenance>,
-    pub(crate) https_port: Option<u16>,
     pub(crate) now: fn() -> SystemTime,
+    pub(crate) orders: mpsc::Receiver<Switch>,
     pub(crate) stop: watch::Receiver<bool>,
+    /// Another process goes on where this one stops.
+    pub(crate) has_successor: Arc<AtomicBool>,
+}
+
+/// A configuration for one worker.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// Every place of the configuration.
+    pub(crate) terms: Vec<(PlaceId, Terms)>,
+    /// This worker's sockets of the places that are new.
+    pub(crate) opened: Vec<(PlaceId, BoundSocket)>,
+    /// Hears when every request that begins is served with it, and the sockets of places that are gone are closed.
+    pub(crate) done: oneshot::Sender<()>,
 }
 
 impl Worker {
     /// Serves on the current thread until told to stop, and through the drain.
     ///
     /// # Errors
-    /// When the runtime cannot be made, or does not take a socket.
-    pub(crate) fn run(self) -> io::Result<()> {
-        Builder::new_current_thread().enable_all().build()?.block_on(self.serve())
+    /// When the runtime cannot be made, or does not take a socket of the `first` configuration.
+    pub(crate) fn run(self, first: Switch) -> io::Result<()> {
+        Builder::new_current_thread().enable_all().build()?.block_on(self.serve(first))
     }
 
-    async fn serve(self) -> io::Result<()> {
-        let (drain, io_limits) = (self.config.timeouts.drain, IoLimits::new(&self.config));
+    async fn serve(mut self, first: Switch) -> io::Result<()> {
         let hasher = RandomState::new();
         let run = hasher.hash_one("connections of this run");
+        let live = Arc::new(Live::new(first.snapshot.clone()));
         let phases = Phases {
-            router: Router::new(&self.config),
-            upstreams: self.upstreams,
-            log: self.log.clone(),
+            live: live.clone(),
             counters: self.counters.clone(),
             maintenance: self.maintenance,
             // A new run of the program does not repeat the ids of the last.
             next_id: AtomicU64::new(hasher.hash_one("request id")),
             hasher,
-            https_port: self.https_port,
-            now: self.now,
-            config: self.config.clone(),
-        };
-        let engine = Engine {
-            proxy: Arc::new(http_engine(&self.config, phases)),
-            stop: self.stop.clone(),
-            io_limits,
-            streams: Arc::new(StreamPolicy {
-                options: h2_options(&self.config),
-                idle: self.config.timeouts.idle,
-                body: io_limits.body,
-            }),
-            counters: self.counters,
-            log: self.log,
             now: self.now,
         };
-        let mut listeners = JoinSet::new();
-        for (index, socket) in self.sockets {
-            let Some(acceptor) = self.acceptors.get(index).cloned() else { continue };
-            let engine = engine.clone();
-            let handle = move |io, facts| {
-                let engine = engine.clone();
-                let counters = engine.counters.clone();
-                async move { engine.connection(io, ClientConnection::new(facts, index, run, counters)).await }
-            };
-            let (_, terms) = watch::channel(Terms { acceptor, drain });
-            listeners.spawn(accept::serve(
-                vec![socket.into_listener()?],
-                terms,
-                self.limits.clone(),
-                self.stop.clone(),
-                handle,
-            ));
+        let proxy = Arc::new(http_engine(phases));
+        let engine = Engine { proxy, run, counters: self.counters, now: self.now };
+        let mut places = Places::new(engine, live, self.limits);
+        places.switch(first).await?;
+        loop {
+            tokio::select! {
+                biased;
+                // An error means that nobody can tell us to stop any more: that is a word to stop too.
+                _ = self.stop.wait_for(|stop| *stop) => break,
+                switch = self.orders.recv() => {
+                    let Some(switch) = switch else { break };
+                    if let Err(error) = places.switch(switch).await {
+                        tracing::error!(%error, "a socket is not served");
+                    }
+                }
+            }
         }
-        let mut stop = self.stop;
-        // An error means that nobody can tell us to stop any more: that is a word to stop too.
-        let _ = stop.wait_for(|stop| *stop).await;
-        // Idle connections wait inside the engine.
-        engine.proxy.http_cleanup().await;
-        listeners.join_all().await;
+        places.end(self.has_successor.load(Ordering::Relaxed)).await;
         Ok(())
     }
 }
@@ -115,11 +101,9 @@ impl Worker {
 #[derive(Clone)]
 struct Engine {
     proxy: Arc<HttpProxy<Phases>>,
-    stop: watch::Receiver<bool>,
-    io_limits: IoLimits,
-    streams: Arc<StreamPolicy>,
+    /// A random number, one for all connections of this worker.
+    run: u64,
     counters: Arc<Counters>,
-    log: Option<LogHandle>,
     now: fn() -> SystemTime,
 }
 
@@ -128,26 +112,40 @@ impl Engine {
     async fn connection(&self, io: accept::Io, connection: ClientConnection) {
         self.counters.connection();
         let connection = Arc::new(connection);
-        let stream = EdgeIo::new(io, connection.clone(), self.io_limits);
+        let (place, limits) = (connection.place.clone(), connection.place.io_limits());
+        let stream = EdgeIo::new(io, connection.clone(), limits);
         if connection.is_h2 {
             let (engine, cut_off) = (self.clone(), connection.clone());
             let cut = move |upload: &Upload, fault| engine.log_cut(&cut_off, upload, fault);
-            serve_streams(&self.proxy, stream, &self.streams, &self.stop, cut).await;
+            let streams = place.snapshot().streams.clone();
+            serve_streams(&self.proxy, stream, &streams, &place.stop, cut).await;
         } else {
-            self.proxy.process_new(Box::new(stream), &self.stop).await;
+            let mut stop = place.stop.clone();
+            let mut process = self.proxy.process_new(Box::new(stream), &place.stop);
+            let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+            tokio::select! {
+                biased;
+                _ = &mut process => {}
+                // Polled again now, a stream that waits for a request learns for how long.
+                () = stopped => drop(process.await),
+            }
         }
         if let Some(refusal) = connection.refusal() {
             self.counters.refused_head();
             self.counters.fault(refusal.fault);
-            self.log(&Entry {
-                method: &refusal.method,
-                path: &refusal.target,
-                status: refusal.status().as_u16(),
-                error: Some(&refusal.fault.to_string()),
-                ..unknown(&connection, &connection.unique_id().to_string())
-            });
+            if let Some(log) = &place.snapshot().log {
+                let unique_id = connection.unique_id().to_string();
+                let entry = Entry {
+                    method: &refusal.method,
+                    path: &refusal.target,
+                    status: refusal.status().as_u16(),
+                    error: Some(&refusal.fault.to_string()),
+                    ..unknown(&connection, &unique_id)
+                };
+                log.write(&entry, (self.now)());
+            }
         }
-        close(&connection, &self.io_limits).await;
+        close(&connection, &limits).await;
     }
 
     /// Requests whose body came too slowly are dropped in the middle; they have a line in the access log all the same.
@@ -156,7 +154,9 @@ impl Engine {
         self.counters.request(status, 0, 0, 0);
         self.counters.fault(fault);
         let Some(summary) = upload.summary.get() else { return };
-        self.log(&Entry {
+        let Some(log) = &summary.log else { return };
+        let unique_id = connection.unique_id().to_string();
+        let entry = Entry {
             id: summary.id,
             client: summary.client,
             protocol: http::Version::HTTP_2,
@@ -168,14 +168,9 @@ impl Engine {
             upstream: summary.upstream.as_deref(),
             status,
             error: Some(&fault.to_string()),
-            ..unknown(connection, &connection.unique_id().to_string())
-        });
-    }
-
-    fn log(&self, entry: &Entry<'_>) {
-        if let Some(log) = &self.log {
-            log.write(entry, (self.now)());
-        }
+            ..unknown(connection, &unique_id)
+        };
+        log.write(&entry, (self.now)());
     }
 }
 
@@ -206,15 +201,21 @@ fn unknown<'a>(connection: &'a ClientConnection, unique_id: &'a str) -> Entry<'a
     }
 }
 
-fn http_engine(config: &conf::Edge, phases: Phases) -> HttpProxy<Phases> {
+fn http_engine(phases: Phases) -> HttpProxy<Phases> {
     let server = ServerConf {
         threads: 1,
         // More than the requests at a time, or connections are closed that the next request needs.
-        upstream_keepalive_pool_size: config.limits.max_connections.clamp(MIN_POOL, MAX_POOL),
+        upstream_keepalive_pool_size: POOL,
         max_retries: MAX_RETRIES,
         ..ServerConf::default()
     };
     pingora_proxy::http_proxy(&Arc::new(server), phases)
+}
+
+/// How HTTP/2 is spoken.
+pub(crate) fn stream_policy(config: &conf::Edge) -> StreamPolicy {
+    let body = IoLimits::new(config).body;
+    StreamPolicy { options: h2_options(config), idle: config.timeouts.idle, body }
 }
 
 fn h2_options(config: &conf::Edge) -> H2Options {
@@ -228,9 +229,8 @@ fn h2_options(config: &conf::Edge) -> H2Options {
 }
 
 const REQUEST_TIMEOUT: u16 = 408;
-const MIN_POOL: usize = 128;
-/// A table of this size takes some hundred kilobytes per worker.
-const MAX_POOL: usize = 8192;
+/// A table of this size takes some hundred kilobytes per worker, and it cannot grow with `limits.max_connections` later.
+const POOL: usize = 8192;
 /// Above the number of addresses that are tried.
 const MAX_RETRIES: usize = 10;
 /// As nginx's `http2_max_concurrent_streams`.

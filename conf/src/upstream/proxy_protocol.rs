@@ -3,7 +3,7 @@
 use crate::reader::{Item, Section};
 
 /// Version of the PROXY header to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProxyVersion {
     /// Text, HAProxy PROXY protocol §2.1.
     V1,
@@ -12,7 +12,7 @@ pub enum ProxyVersion {
 }
 
 /// An additional field of version 2.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ProxyTlv {
     /// The name of the client's connection, HAProxy PROXY protocol §2.2.5.
     UniqueId,

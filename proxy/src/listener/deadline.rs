@@ -24,6 +24,13 @@ impl Deadline {
         }
     }
 
+    /// Moves the deadline only if that makes it earlier.
+    pub(super) fn no_later_than(&mut self, at: Instant) {
+        if self.at.is_some_and(|set| at < set) {
+            self.set(at);
+        }
+    }
+
     /// There is no deadline.
     pub(super) fn clear(&mut self) {
         self.at = None;

@@ -72,6 +72,11 @@ impl Intake {
         }
     }
 
+    /// Other limits, for the request that comes next.
+    pub(super) fn renew_limits(&mut self, limits: IntakeLimits) {
+        self.limits = limits;
+    }
+
     /// From here on everything is handed out as it comes.
     pub(super) fn become_tunnel(&mut self) {
         self.stage = Stage::Tunnel;

@@ -128,10 +128,9 @@ impl EdgeIo {
     fn poll_http1(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.connection.phase() == Phase::Idle && self.intake.is_at_rest() {
             self.intake.begin();
+            self.renew_limits();
             let patience = if self.intake.held().is_empty() { self.limits.idle } else { self.limits.header };
             self.reading.set(Instant::now() + patience);
-            self.upload = PaceMeter::new(self.limits.body);
-            self.download.refill();
             self.out.give_back();
             let given = self.intake.give(buffer);
             if self.handed_out(given, buffer, 0)? {
@@ -152,16 +151,33 @@ impl EdgeIo {
         self.poll_body(context, buffer)
     }
 
+    /// Deadlines and sizes as they are now, for the request that comes next: the last one may have been long ago.
+    fn renew_limits(&mut self) {
+        self.limits = self.connection.place.io_limits();
+        self.intake.renew_limits(self.limits.intake);
+        self.upload = PaceMeter::new(self.limits.body);
+        self.download.renew(self.limits.send);
+    }
+
     /// Waits for a whole head: under a deadline, and not without end.
     fn poll_head(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         while self.end == End::Open {
             let before = buffer.filled().len();
             let Poll::Ready(read) = self.poll_io(context, buffer) else {
+                let is_begun = !self.intake.held().is_empty();
+                let ends = self.connection.place.ends_idle().filter(|_| !is_begun);
+                if let Some(at) = ends {
+                    self.reading.no_later_than(at);
+                }
                 ready!(self.reading.poll(context));
-                if self.intake.held().is_empty() {
-                    self.connection.limit_hit(Limit::Idle);
-                } else {
+                if ends.is_some() {
+                    self.end = End::Closed;
+                    break;
+                }
+                if is_begun {
                     self.refuse(Refusal::new(Fault::HeadTimeout, self.intake.held()));
+                } else {
+                    self.connection.limit_hit(Limit::Idle);
                 }
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             };
@@ -171,6 +187,7 @@ impl EdgeIo {
                 break;
             }
             if self.intake.held().is_empty() {
+                self.renew_limits();
                 self.reading.set(Instant::now() + self.limits.header);
             }
             let taken = self.intake.take(buffer, before);

@@ -11,6 +11,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::Fault;
 use crate::limits::{Pace, PaceMeter, Slow};
 
+use crate::access_log::LogHandle;
+
 /// Shared by the request and whoever watches it.
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -29,6 +31,8 @@ pub(crate) struct Upload {
 /// What the access log says about a request that was cut off.
 #[derive(Debug)]
 pub(crate) struct Summary {
+    /// Where the line goes.
+    pub(crate) log: Option<LogHandle>,
     pub(crate) id: u64,
     pub(crate) client: ClientAddress,
     pub(crate) method: String,
