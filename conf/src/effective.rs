@@ -97,6 +97,10 @@ fn bind(bind: &Bind) -> Value {
             keys.put("fd", *index as u64);
             keys.put("kind", word(&crate::listener::SOCKET_KINDS, kind));
         }
+        Bind::FdName { name, kind } => {
+            keys.put("fd_name", name.as_str());
+            keys.put("kind", word(&crate::listener::SOCKET_KINDS, kind));
+        }
     }
     keys.into()
 }

@@ -59,8 +59,12 @@ pub struct Timeouts {
     pub connect: Duration,
     /// Between two reads from an upstream. Default 200s.
     pub upstream_read: Duration,
+    /// A tunnel (WebSocket) in which neither side says anything. Default 1h.
+    pub tunnel: Duration,
     /// How long requests in flight may take after SIGTERM. Default 30s.
     pub drain: Duration,
+    /// How long tunnels may go on after SIGTERM. Default: `drain`.
+    pub tunnel_drain: Duration,
 }
 
 impl Default for Limits {
@@ -96,7 +100,9 @@ impl Default for Timeouts {
             linger: Duration::from_secs(10),
             connect: Duration::from_secs(5),
             upstream_read: Duration::from_secs(200),
+            tunnel: Duration::from_secs(3600),
             drain: Duration::from_secs(30),
+            tunnel_drain: Duration::from_secs(30),
         }
     }
 }
@@ -152,6 +158,7 @@ impl Timeouts {
         let mut section = item.section()?;
         let mut read = |key, default| section.take(key).and_then(|item| item.duration()).unwrap_or(default);
         let default = Self::default();
+        let drain = read("drain", default.drain);
         let timeouts = Self {
             proxy_header: read("proxy_header", default.proxy_header),
             handshake: read("handshake", default.handshake),
@@ -162,9 +169,10 @@ impl Timeouts {
             linger: read("linger", default.linger),
             connect: read("connect", default.connect),
             upstream_read: read("upstream_read", default.upstream_read),
-            drain: read("drain", default.drain),
+            tunnel: read("tunnel", default.tunnel),
+            drain,
+            tunnel_drain: read("tunnel_drain", drain),
         };
-        section.later(&[("tunnel", "a deadline for tunnels is")]);
         section.finish();
         Some(timeouts)
     }

@@ -36,6 +36,13 @@ pub enum Bind {
         /// What kind of socket it has to be.
         kind: SocketKind,
     },
+    /// `{fd_name: https, kind: tcp}`: the inherited socket that has this name (systemd's `FileDescriptorName=`), whatever its place.
+    FdName {
+        /// As in `LISTEN_FDNAMES`.
+        name: String,
+        /// What kind of socket it has to be.
+        kind: SocketKind,
+    },
 }
 
 /// The kind of an inherited socket. Default `tcp`.
@@ -75,14 +82,21 @@ fn read_bind(item: &Item<'_>) -> Option<Bind> {
     let socket = section.take("socket");
     let mode = section.take("mode");
     let fd = section.take("fd");
+    let fd_name = section.take("fd_name");
     let kind = section.take("kind");
     section.finish();
 
-    let forms =
-        [host.as_ref().or(port.as_ref()), address.as_ref(), socket.as_ref(), fd.as_ref().or(kind.as_ref())];
+    let lone_kind = kind.as_ref().filter(|_| fd_name.is_none());
+    let forms = [
+        host.as_ref().or(port.as_ref()),
+        address.as_ref(),
+        socket.as_ref(),
+        fd.as_ref().or(lone_kind),
+        fd_name.as_ref(),
+    ];
     let given: Vec<&Item<'_>> = forms.into_iter().flatten().collect();
     let [first, rest @ ..] = given.as_slice() else {
-        item.error("a bind is one of {host, port}, {address}, {socket} or {fd}");
+        item.error("a bind is one of {host, port}, {address}, {socket}, {fd} or {fd_name}");
         return None;
     };
     if let [second, ..] = rest {
@@ -107,10 +121,14 @@ fn read_bind(item: &Item<'_>) -> Option<Bind> {
         };
         return Some(Bind::Socket { path: socket.file_path()?, mode });
     }
-    if fd.is_some() || kind.is_some() {
+    if fd.is_some() || fd_name.is_some() || kind.is_some() {
+        let kind = kind.map_or(Some(SocketKind::Tcp), |kind| kind.choice(&SOCKET_KINDS));
+        if let Some(name) = fd_name {
+            let name = name.parse(parse_fd_name);
+            return Some(Bind::FdName { name: name?, kind: kind? });
+        }
         let index = fd.map_or(Some(0), |fd| fd.whole(0, 1023))?;
-        let kind = kind.map_or(Some(SocketKind::Tcp), |kind| kind.choice(&SOCKET_KINDS))?;
-        return Some(Bind::Fd { index, kind });
+        return Some(Bind::Fd { index, kind: kind? });
     }
     let Some(port) = port else {
         item.error("`host` needs a `port` beside it");
@@ -127,6 +145,17 @@ fn parse_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is not an address with a port, write it as \"[::]:8080\" or \"127.0.0.1:8080\"; a name goes into `host` and `port`")
     })
+}
+
+/// What systemd takes: up to 255 printable characters of ASCII, of which none is a colon.
+fn parse_fd_name(text: &str) -> Result<String, String> {
+    let is_fit = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b':';
+    if text.is_empty() || text.len() > 255 || !text.bytes().all(is_fit) {
+        return Err("has to be a name as in a socket unit's FileDescriptorName=: \
+                    up to 255 printable characters of ASCII, and no colon"
+            .to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// `660`, `0660` or `0o660`.
@@ -195,6 +224,7 @@ pub(crate) fn same_socket(a: &Bind, b: &Bind) -> bool {
         (Bind::Host { host: a, port: p }, Bind::Host { host: b, port: q }) => a == b && p == q && *p != 0,
         (Bind::Socket { path: a, .. }, Bind::Socket { path: b, .. }) => a == b,
         (Bind::Fd { index: a, .. }, Bind::Fd { index: b, .. }) => a == b,
+        (Bind::FdName { name: a, .. }, Bind::FdName { name: b, .. }) => a == b,
         _ => false,
     }
 }

@@ -294,7 +294,7 @@ fn reachable(bind: &Bind) -> Option<Server> {
         }
         Bind::Address(address) => tcp(address.ip().to_string(), address.port()),
         Bind::Socket { path, .. } => Some(Server::Unix(path.clone())),
-        Bind::Fd { .. } => None,
+        Bind::Fd { .. } | Bind::FdName { .. } => None,
     }
 }
 

@@ -91,6 +91,9 @@ pub(crate) enum Fault {
     /// The upstream did not answer in time.
     #[error("upstream did not answer in time")]
     UpstreamTimeout,
+    /// Neither side of a tunnel said anything for too long.
+    #[error("tunnel was silent for too long")]
+    TunnelSilent,
     /// Maintenance mode is on; its notice says more.
     #[error("maintenance")]
     Maintenance,
@@ -127,7 +130,7 @@ impl Fault {
             Self::Denied(status) | Self::File(status) => status,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout | Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
-            Self::ClientNotTaking | Self::ClientGone => return None,
+            Self::ClientNotTaking | Self::ClientGone | Self::TunnelSilent => return None,
             Self::UpstreamUnreachable | Self::UpstreamBroken => StatusCode::BAD_GATEWAY,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Maintenance => StatusCode::SERVICE_UNAVAILABLE,
@@ -157,7 +160,8 @@ impl Fault {
             | Self::BodyTimeout
             | Self::BodySlow
             | Self::ClientNotTaking
-            | Self::ClientGone => Side::Downstream,
+            | Self::ClientGone
+            | Self::TunnelSilent => Side::Downstream,
             Self::UpstreamUnreachable
             | Self::UpstreamConnectTimeout
             | Self::UpstreamBroken
@@ -179,6 +183,7 @@ impl Fault {
             Self::BodySlow => Some(Limit::MinBodyRate),
             Self::UpstreamConnectTimeout => Some(Limit::Connect),
             Self::UpstreamTimeout => Some(Limit::UpstreamRead),
+            Self::TunnelSilent => Some(Limit::Tunnel),
             Self::Malformed(_)
             | Self::AmbiguousPath
             | Self::MethodNotAllowed
@@ -211,7 +216,8 @@ impl Fault {
             | Self::BodyTimeout
             | Self::BodySlow
             | Self::ClientNotTaking
-            | Self::ClientGone => true,
+            | Self::ClientGone
+            | Self::TunnelSilent => true,
             // Well-formed as far as anybody looked: the request that follows is as long, and told so.
             Self::TargetTooLong
             | Self::HeadTooLarge
@@ -326,7 +332,8 @@ fn text(fault: Fault) -> String {
         | Fault::BodyTimeout
         | Fault::BodySlow
         | Fault::ClientNotTaking
-        | Fault::ClientGone => {
+        | Fault::ClientGone
+        | Fault::TunnelSilent => {
             let mut text = fault.to_string();
             if let Some(first) = text.get_mut(..1) {
                 first.make_ascii_uppercase();
@@ -429,6 +436,7 @@ mod tests {
     #[test]
     fn nobody_answers_a_client_that_left() {
         assert_eq!(ask(Fault::ClientGone, "/"), None);
+        assert_eq!(ask(Fault::TunnelSilent, "/"), None);
         assert_eq!(Fault::ClientGone.side(), Side::Downstream);
         assert_eq!(Fault::UpstreamBroken.side(), Side::Upstream);
     }

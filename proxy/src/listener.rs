@@ -8,6 +8,7 @@ mod intake;
 mod io;
 mod out;
 mod refusal;
+mod silence;
 mod streams;
 mod unique_id;
 mod upload;
@@ -31,6 +32,7 @@ use intake::IntakeLimits;
 pub(crate) use io::EdgeIo;
 use io::Remains;
 pub(crate) use refusal::Refusal;
+use silence::TunnelPatience;
 pub(crate) use streams::{StreamPolicy, serve as serve_streams};
 use unique_id::UniqueId;
 pub(crate) use upload::{Summary, Upload};
@@ -48,6 +50,7 @@ pub(crate) struct IoLimits {
     send: Pace,
     /// For a client that goes on sending behind its last answer.
     linger: Duration,
+    tunnel: TunnelPatience,
     intake: IntakeLimits,
 }
 
@@ -61,6 +64,7 @@ impl IoLimits {
             body: Pace { patience: timeouts.body, rate: limits.min_body_rate.0 },
             send: Pace { patience: timeouts.send, rate: limits.min_send_rate.0 },
             linger: timeouts.linger,
+            tunnel: TunnelPatience { answer: timeouts.upstream_read, tunnel: timeouts.tunnel },
             intake: IntakeLimits {
                 head_size: usize::try_from(limits.max_header_size.0).unwrap_or(usize::MAX),
                 head: HeadLimits::of(limits),
@@ -84,8 +88,8 @@ pub(crate) struct ClientConnection {
     phase: AtomicU8,
     /// Bytes of the client are still under way: discard them before the socket is closed.
     lingers: AtomicBool,
-    /// The client and an upstream speak something else than HTTP from now on.
-    is_tunnel: AtomicBool,
+    /// Whether the client and an upstream speak something else than HTTP from now on.
+    switch: AtomicU8,
     /// The upstream's answer to the current request is complete.
     is_answered: AtomicBool,
     /// A request that the stream itself refused.
@@ -109,6 +113,18 @@ enum Phase {
     Busy,
 }
 
+/// How far a connection has come in becoming a tunnel (RFC 9110 §7.8), over HTTP/1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Switch {
+    /// HTTP it is.
+    #[default]
+    None,
+    /// The client wants it, and the upstream may too.
+    Asked,
+    /// The upstream agreed.
+    Done,
+}
+
 impl ClientConnection {
     /// A connection that was accepted at this place. `run` is random, and one for all connections of a worker.
     pub(crate) fn new(facts: Connection, place: Arc<Place>, run: u64, counters: Arc<Counters>) -> Self {
@@ -121,7 +137,7 @@ impl ClientConnection {
             counters,
             phase: AtomicU8::new(Phase::Idle as u8),
             lingers: AtomicBool::new(false),
-            is_tunnel: AtomicBool::new(false),
+            switch: AtomicU8::new(Switch::None as u8),
             is_answered: AtomicBool::new(false),
             refusal: OnceLock::new(),
             stream_fault: OnceLock::new(),
@@ -148,8 +164,19 @@ impl ClientConnection {
     /// A head is complete: its deadline ends. How many requests there have been, with this one.
     pub(crate) fn request_begins(&self) -> u32 {
         self.is_answered.store(false, Ordering::Relaxed);
+        self.switch.store(Switch::None as u8, Ordering::Relaxed);
         self.set_phase(Phase::Busy);
         self.requests.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// The current request asks for a tunnel: its deadlines are the stream's from now on, not the engine's.
+    pub(crate) fn asks_for_tunnel(&self) {
+        self.switch.store(Switch::Asked as u8, Ordering::Relaxed);
+    }
+
+    /// Whether the current request asks for a tunnel, or has one.
+    pub(crate) fn may_be_tunnel(&self) -> bool {
+        self.switch() != Switch::None
     }
 
     /// The answer is complete: the next request is waited for. Over HTTP/2 there may be others, and Pingora counts.
@@ -167,7 +194,7 @@ impl ClientConnection {
 
     /// The protocol was switched (RFC 9110 §15.2.2): what comes is no HTTP any more.
     pub(crate) fn becomes_tunnel(&self) {
-        self.is_tunnel.store(true, Ordering::Relaxed);
+        self.switch.store(Switch::Done as u8, Ordering::Relaxed);
     }
 
     /// The upstream has said all it will say to the current request: what is still coming of the body interests nobody.
@@ -188,8 +215,8 @@ impl ClientConnection {
         self.refusal.get()
     }
 
-    /// Why the stream ended in the middle of a request: what was wrong with its body, over HTTP/1, or that the client does
-    /// not take what it is sent.
+    /// Why the stream ended in the middle of a request: what was wrong with its body or its tunnel, over HTTP/1, or that the
+    /// client does not take what it is sent.
     pub(crate) fn stream_fault(&self) -> Option<Fault> {
         self.stream_fault.get().copied()
     }
@@ -204,6 +231,14 @@ impl ClientConnection {
             0 => Phase::Idle,
             1 => Phase::Head,
             _ => Phase::Busy,
+        }
+    }
+
+    fn switch(&self) -> Switch {
+        match self.switch.load(Ordering::Relaxed) {
+            0 => Switch::None,
+            1 => Switch::Asked,
+            _ => Switch::Done,
         }
     }
 

@@ -249,9 +249,14 @@ impl ProxyHttp for Phases {
             }
         }
         let timeouts = &context.snapshot.config.timeouts;
-        let is_upgrade = session.is_upgrade_req();
-        // Over HTTP/1 the stream itself knows how slow a body may be, over HTTP/2 who watches it does.
-        session.set_read_timeout(is_upgrade.then_some(timeouts.upstream_read));
+        // Over HTTP/1 the stream itself knows how slow a body or a tunnel may be, over HTTP/2 who watches a body does.
+        session.set_read_timeout(None);
+        if session.is_upgrade_req()
+            && headers::is_websocket(&session.req_header().headers)
+            && let Some(connection) = &context.connection
+        {
+            connection.asks_for_tunnel();
+        }
         session.set_total_drain_timeout(Some(timeouts.body));
         if session.is_http2() {
             session.set_write_timeout(Some(timeouts.send));
@@ -298,7 +303,12 @@ impl ProxyHttp for Phases {
         context.meter.restart();
         let identity = self.identity(&upstream, context);
         match upstream.peer(&mut context.tries, identity).await {
-            Ok(peer) => Ok(Box::new(peer)),
+            Ok(mut peer) => {
+                if context.connection.as_ref().is_some_and(|connection| connection.may_be_tunnel()) {
+                    peer.options.read_timeout = None;
+                }
+                Ok(Box::new(peer))
+            }
             Err(fault) => {
                 context.fault.get_or_insert(fault);
                 Err(Error::explain(ErrorType::ConnectError, "no server left to try").into_up())

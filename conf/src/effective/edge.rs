@@ -191,7 +191,9 @@ fn timeouts(timeouts: &Timeouts) -> Keys {
         ("linger", timeouts.linger),
         ("connect", timeouts.connect),
         ("upstream_read", timeouts.upstream_read),
+        ("tunnel", timeouts.tunnel),
         ("drain", timeouts.drain),
+        ("tunnel_drain", timeouts.tunnel_drain),
     ];
     for (key, duration) in all {
         keys.put(key, print_duration(duration));

@@ -49,7 +49,7 @@ fn warn_of_port_without_listener(edge: &Item<'_>, preset: &Preset, listeners: &[
         Bind::Address(address) => [0, port].contains(&address.port()),
         Bind::Host { port: bound, .. } => [0, port].contains(bound),
         // What is in front of these is not known here.
-        Bind::Socket { .. } | Bind::Fd { .. } => true,
+        Bind::Socket { .. } | Bind::Fd { .. } | Bind::FdName { .. } => true,
     };
     if listeners.iter().flat_map(|listener| &listener.binds).any(may_be) {
         return;

@@ -44,7 +44,7 @@ edge:
       tls: true
       proxy_protocol: {from: [10.0.0.0/8, "::1"]}
     - name: http
-      binds: [{socket: http.sock, mode: "660"}, {fd: 1, kind: unix}, {fd: 2}]
+      binds: [{socket: http.sock, mode: "660"}, {fd: 1, kind: unix}, {fd: 2}, {fd_name: http, kind: unix}, {fd_name: a b}]
       redirect_https: true
   tls:
     certificates: [{certificate_file: cert.pem, key_file: key.pem}]
@@ -84,7 +84,7 @@ edge:
     {max_body_size: 1G, max_header_size: 64k, max_connections: 5, max_connections_per_ip: 2, max_header_count: 100,
      max_target_length: 4k, max_trailer_size: 0, max_proxy_header_size: 1k, min_body_rate: 0, min_send_rate: 2k,
      max_requests_per_connection: 7}
-  timeouts: {proxy_header: 6s, linger: 7s, handshake: 1s, header: 2s, idle: 3s, body: 4s, send: 5s, connect: 500ms, upstream_read: 1h, drain: 2m}
+  timeouts: {proxy_header: 6s, linger: 7s, handshake: 1s, header: 2s, idle: 3s, body: 4s, send: 5s, connect: 500ms, upstream_read: 1h, tunnel: 2h, drain: 2m, tunnel_drain: 3m}
   access_log: {path: access.log, format: combined}
   admin: {binds: [{address: "127.0.0.1:9090"}]}
   threads: 3

@@ -124,6 +124,14 @@ pub enum BindError {
         /// What is wrong with it.
         problem: String,
     },
+    /// A bind by the name of a descriptor that cannot be found by it.
+    #[error("inherited socket `{name}`: {problem}")]
+    InheritedName {
+        /// As configured.
+        name: String,
+        /// Why not.
+        problem: String,
+    },
 }
 
 impl BoundSocket {

@@ -8,7 +8,6 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -26,7 +25,8 @@ use super::deadline::Deadline;
 use super::intake::Intake;
 use super::out::Out;
 use super::refusal::Refusal;
-use super::{ClientConnection, IoLimits, Phase};
+use super::silence::{Silence, Speaker};
+use super::{ClientConnection, IoLimits, Phase, Switch};
 use crate::error::Fault;
 use crate::gate::head;
 use crate::limits::{PaceMeter, Slow};
@@ -53,6 +53,8 @@ pub(crate) struct EdgeIo {
     download: PaceMeter,
     /// Bytes that had been written in all when `download` last heard of it.
     written: u64,
+    /// Of a tunnel.
+    silence: Silence,
     end: End,
     /// Method and the beginning of the target of the request in the engine's hands, should the engine refuse it.
     start: Start,
@@ -101,6 +103,7 @@ impl EdgeIo {
             writing: Deadline::default(),
             download: PaceMeter::new(limits.send),
             written: 0,
+            silence: Silence::new(limits.tunnel),
             end: End::Open,
             start: Start::default(),
         }
@@ -124,8 +127,19 @@ impl EdgeIo {
         Poll::Ready(read)
     }
 
-    /// HTTP/1: what belongs to the request that is being read.
+    /// HTTP/1: what belongs to the request that is being read, and the end of a tunnel in which nobody speaks.
     fn poll_http1(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = self.poll_request(context, buffer);
+        if read.is_ready() {
+            self.silence.ends(Speaker::Client);
+            return read;
+        }
+        let fault = ready!(self.silence.poll(context, self.connection.switch()));
+        self.connection.end_with(fault);
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn poll_request(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.connection.phase() == Phase::Idle && self.intake.is_at_rest() {
             self.intake.begin();
             self.renew_limits();
@@ -140,7 +154,7 @@ impl EdgeIo {
         if self.intake.is_at_head() {
             return self.poll_head(context, buffer);
         }
-        if self.connection.is_tunnel.load(Ordering::Relaxed) {
+        if self.connection.switch() == Switch::Done {
             self.intake.become_tunnel();
         }
         // A part of an answer that is followed by nothing for a while does not wait for the rest.
@@ -348,6 +362,7 @@ impl EdgeIo {
             Poll::Ready(Ok(0)) => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(count)) => {
                 self.stop_waiting();
+                self.silence.ends(Speaker::Upstream);
                 if self.end == End::HalfClosed {
                     // It takes what it is sent, so it is there.
                     self.reading.set(Instant::now() + HALF_CLOSED);
@@ -403,7 +418,7 @@ impl EdgeIo {
             return false;
         }
         self.download.pause(now);
-        if self.connection.is_tunnel.load(Ordering::Relaxed) {
+        if self.connection.switch() == Switch::Done {
             self.download.refill();
         } else {
             self.download.earn(count);

@@ -28,6 +28,36 @@ pub(super) fn all() -> Vec<(usize, Socket)> {
     (0..count.min(MOST)).filter_map(socket).collect()
 }
 
+/// The index of the inherited socket that has this name (`LISTEN_FDNAMES`), which no other may have.
+pub(super) fn index_of(name: &str) -> Result<usize, BindError> {
+    let names = env::var("LISTEN_FDNAMES").ok();
+    index_in(names.as_deref(), name)
+        .map_err(|problem| BindError::InheritedName { name: name.to_owned(), problem })
+}
+
+fn index_in(names: Option<&str>, name: &str) -> Result<usize, String> {
+    let Some(names) = names else {
+        return Err("none was handed over with a name: LISTEN_FDNAMES is not set; \
+                    start with a systemd socket unit, or bind an address"
+            .into());
+    };
+    let mut found = names.split(':').enumerate().filter(|(_, other)| *other == name);
+    let Some((index, _)) = found.next() else {
+        let names = names.split(':').collect::<Vec<_>>().join("`, `");
+        return Err(format!(
+            "there is none of this name, only `{names}` (FileDescriptorName= in the socket unit)"
+        ));
+    };
+    if found.next().is_some() {
+        return Err(
+            "several have this name; give each a socket unit with a FileDescriptorName= of its own, \
+                    or refer to them by their place, as `fd`"
+                .into(),
+        );
+    }
+    Ok(index)
+}
+
 /// The descriptor of inherited socket `index`, given the two variables.
 fn descriptor(index: usize, pid: Option<&str>, count: Option<&str>, own_pid: u32) -> Result<RawFd, String> {
     let (Some(pid), Some(count)) = (pid, count) else {
@@ -101,6 +131,21 @@ mod tests {
         check(2, Some("42"), Some("2"), Err("only 2 handed over"));
         check(0, Some("42"), Some("0"), Err("only 0 handed over"));
         check(usize::MAX - 1, Some("42"), Some("18446744073709551615"), Err("too large"));
+    }
+
+    #[test]
+    fn names_are_found_whatever_their_place() {
+        let names = Some("http:https:two:two:a b");
+        assert_eq!(index_in(names, "https"), Ok(1));
+        assert_eq!(index_in(names, "a b"), Ok(4));
+        let problem = |names, name| index_in(names, name).unwrap_err();
+        assert!(
+            problem(names, "HTTPS").contains("only `http`, `https`, `two`"),
+            "{}",
+            problem(names, "HTTPS")
+        );
+        assert!(problem(names, "two").contains("several have this name"));
+        assert!(problem(None, "http").contains("LISTEN_FDNAMES is not set"));
     }
 
     #[test]

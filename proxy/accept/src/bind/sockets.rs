@@ -124,6 +124,7 @@ impl Change {
             }
             Bind::Socket { path, mode } => self.unix(listener, path, mode.unwrap_or(DEFAULT_MODE))?,
             Bind::Fd { index, kind } => self.inherited(listener, *index, *kind)?,
+            Bind::FdName { name, kind } => self.inherited(listener, inherited::index_of(name)?, *kind)?,
         };
         let bound = group.bound(sockets, held).map_err(|error| bind_error(&group.address, error))?;
         self.groups.push(group);

@@ -56,7 +56,7 @@ pub(super) async fn candidates_for(bind: &Bind) -> Result<Vec<Candidate>, BindEr
     match bind {
         Bind::Host { host, port } => candidates(host.as_deref(), *port).await,
         Bind::Address(address) => Ok(candidates_of(*address)),
-        Bind::Socket { .. } | Bind::Fd { .. } => Ok(Vec::new()),
+        Bind::Socket { .. } | Bind::Fd { .. } | Bind::FdName { .. } => Ok(Vec::new()),
     }
 }
 
