@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use accept::Connection;
+use accept::http2::FloodLimits;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 
@@ -52,6 +53,8 @@ pub(crate) struct IoLimits {
     linger: Duration,
     tunnel: TunnelPatience,
     intake: IntakeLimits,
+    /// Over HTTP/2.
+    floods: FloodLimits,
 }
 
 impl IoLimits {
@@ -70,6 +73,7 @@ impl IoLimits {
                 head: HeadLimits::of(limits),
                 beside: u32::try_from(limits.max_trailer_size.0).unwrap_or(u32::MAX),
             },
+            floods: FloodLimits { control_frames: limits.h2_control_frames, resets: limits.h2_resets },
         }
     }
 }
@@ -96,6 +100,8 @@ pub(crate) struct ClientConnection {
     refusal: OnceLock<Refusal>,
     /// Why the stream ended in the middle of a request.
     stream_fault: OnceLock<Fault>,
+    /// The limit for which the connection has to end, over HTTP/2.
+    breach: OnceLock<Limit>,
     /// Requests so far.
     requests: AtomicU32,
     /// The stream when Pingora is done with it.
@@ -141,6 +147,7 @@ impl ClientConnection {
             is_answered: AtomicBool::new(false),
             refusal: OnceLock::new(),
             stream_fault: OnceLock::new(),
+            breach: OnceLock::new(),
             requests: AtomicU32::new(0),
             remains: Mutex::new(None),
         }
@@ -224,6 +231,16 @@ impl ClientConnection {
     fn end_with(&self, fault: Fault) {
         // The first word on it stands.
         let _ = self.stream_fault.set(fault);
+    }
+
+    /// The limit that the client does not keep to, over HTTP/2.
+    fn breach(&self) -> Option<Limit> {
+        self.breach.get().copied()
+    }
+
+    /// Ends the connection, for the first limit that is broken.
+    fn breaches(&self, limit: Limit) {
+        let _ = self.breach.set(limit);
     }
 
     fn phase(&self) -> Phase {

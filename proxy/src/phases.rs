@@ -3,9 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::hash_map::RandomState;
+use std::future::poll_fn;
 use std::hash::BuildHasher as _;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
@@ -14,6 +17,7 @@ use conf::Action;
 use http::header::{EXPECT, HOST, REFERER, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderValue, StatusCode, Version};
 use pingora::modules::http::HttpModules;
+use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -346,6 +350,13 @@ impl ProxyHttp for Phases {
     ) -> Result<()> {
         // Connected: what failed before does not matter any more.
         context.fault = None;
+        if has_left(session).await {
+            // Nothing has been sent to the upstream, and nobody would take what it says.
+            context.fault = Some(Fault::ClientGone);
+            return Err(
+                Error::explain(ErrorType::ConnectionClosed, "reset before it was sent on").into_down()
+            );
+        }
         let Some(connection) = &context.connection else { return Err(answer::failed("no connection")) };
         if let Some(target) = &context.target {
             request.set_raw_path(target.as_bytes())?;
@@ -535,6 +546,12 @@ fn https_location(https_port: Option<u16>, admitted: &Admitted<'_>) -> String {
         }
         Some(_) | None => format!("https://{host}{path}"),
     }
+}
+
+/// Whether the stream of an HTTP/2 request has been reset. While an upstream is connected the engine does not look.
+async fn has_left(session: &mut Session) -> bool {
+    let ServerSession::H2(stream) = session.as_downstream_mut() else { return false };
+    poll_fn(|context| Poll::Ready(pin!(stream.idle()).poll(context).is_ready())).await
 }
 
 /// Host and port as received.

@@ -16,8 +16,9 @@ use tokio::time::timeout;
 use crate::access_log::{AccessLog, Logs, Reopened};
 use crate::admin::{self, Admin};
 use crate::edge::EdgeError;
+use crate::listener::StreamPolicy;
 use crate::snapshot::{Common, Snapshot, TooLong};
-use crate::worker::{Switch, stream_policy};
+use crate::worker::Switch;
 pub(crate) use counts::Reloads;
 use places::{Key, Places};
 
@@ -105,7 +106,7 @@ impl Core {
         let (log, reopened) = self.log(&in_force, &config).await?;
         let common = Common {
             https_port: places.https_port(&config),
-            streams: Arc::new(stream_policy(&config)),
+            streams: Arc::new(StreamPolicy::new(&config)),
             places: places.listeners(),
             config: config.clone(),
         };

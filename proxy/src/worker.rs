@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 
 use accept::{BoundSocket, ConnectionLimits, Terms};
 use pingora::apps::ServerApp as _;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use tokio::runtime::Builder;
@@ -21,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::access_log::Entry;
 use crate::error::Fault;
-use crate::listener::{ClientConnection, EdgeIo, IoLimits, StreamPolicy, Upload, close, serve_streams};
+use crate::listener::{ClientConnection, EdgeIo, Upload, close, serve_streams};
 use crate::maintenance::Maintenance;
 use crate::metrics::Counters;
 use crate::phases::Phases;
@@ -118,7 +117,7 @@ impl Engine {
             let (engine, cut_off) = (self.clone(), connection.clone());
             let cut = move |upload: &Upload, fault| engine.log_cut(&cut_off, upload, fault);
             let streams = place.snapshot().streams.clone();
-            serve_streams(&self.proxy, stream, &streams, &place.stop, cut).await;
+            serve_streams(&self.proxy, stream, &connection, &streams, &place.stop, cut).await;
         } else {
             let mut stop = place.stop.clone();
             let mut process = self.proxy.process_new(Box::new(stream), &place.stop);
@@ -212,30 +211,8 @@ fn http_engine(phases: Phases) -> HttpProxy<Phases> {
     pingora_proxy::http_proxy(&Arc::new(server), phases)
 }
 
-/// How HTTP/2 is spoken.
-pub(crate) fn stream_policy(config: &conf::Edge) -> StreamPolicy {
-    let body = IoLimits::new(config).body;
-    StreamPolicy { options: h2_options(config), idle: config.timeouts.idle, body }
-}
-
-fn h2_options(config: &conf::Edge) -> H2Options {
-    let mut options = default_h2_options();
-    options
-        .max_header_list_size(u32::try_from(config.limits.max_header_size.0).unwrap_or(u32::MAX))
-        .max_concurrent_streams(H2_STREAMS)
-        .initial_window_size(H2_STREAM_WINDOW)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW);
-    options
-}
-
 const REQUEST_TIMEOUT: u16 = 408;
 /// A table of this size takes some hundred kilobytes per worker, and it cannot grow with `limits.max_connections` later.
 const POOL: usize = 8192;
 /// Above the number of addresses that are tried.
 const MAX_RETRIES: usize = 10;
-/// As nginx's `http2_max_concurrent_streams`.
-const H2_STREAMS: u32 = 128;
-/// What one upload may have under way: fast enough over long distances.
-const H2_STREAM_WINDOW: u32 = 512 * 1024;
-/// What all uploads of a connection may have under way; bounds the memory of a connection.
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;

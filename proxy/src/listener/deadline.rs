@@ -36,6 +36,11 @@ impl Deadline {
         self.at = None;
     }
 
+    /// Whether there is one.
+    pub(super) fn is_set(&self) -> bool {
+        self.at.is_some()
+    }
+
     /// Ready when the deadline has passed; wakes the task when it does.
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(at) = self.at else { return Poll::Pending };

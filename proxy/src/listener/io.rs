@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use accept::Io;
+use accept::http2::{Flood, Watch};
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
@@ -43,6 +44,8 @@ pub(crate) struct EdgeIo {
     out: Out,
     /// What comes in, over HTTP/1.
     intake: Intake,
+    /// What comes and goes, over HTTP/2.
+    watch: Option<Box<Watch>>,
     /// Of what is awaited.
     reading: Deadline,
     /// How fast the body of the current request comes, over HTTP/1.
@@ -89,9 +92,12 @@ struct Start {
 impl EdgeIo {
     /// A connection before its first request.
     pub(crate) fn new(io: Io, connection: Arc<ClientConnection>, limits: IoLimits) -> Self {
+        let now = Instant::now();
         let mut reading = Deadline::default();
-        reading.set(Instant::now() + limits.idle);
+        // Over HTTP/2 the client begins at once (RFC 9113 §3.4).
+        reading.set(now + if connection.is_h2 { limits.header } else { limits.idle });
         Self {
+            watch: connection.is_h2.then(|| Box::new(Watch::new(limits.floods, now.into_std()))),
             digest: connection.digest(),
             io: Some(io),
             connection,
@@ -109,22 +115,49 @@ impl EdgeIo {
         }
     }
 
-    /// HTTP/2: every byte, as it comes. Before the first request there is a deadline; then the streams have theirs.
+    /// HTTP/2: every byte, as it comes, until there are too many that carry nothing. A header block has a deadline, the
+    /// connection's preface too; streams have theirs elsewhere, and the connection without any.
     fn poll_http2(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.connection.phase() == Phase::Busy {
-            self.reading.clear();
-            self.poll_collected(context)?;
+        self.poll_collected(context)?;
+        if self.connection.breach().is_some() {
+            return Poll::Pending;
         }
         let before = buffer.filled().len();
         let Poll::Ready(read) = self.poll_io(context, buffer) else {
             ready!(self.reading.poll(context));
-            self.connection.limit_hit(Limit::Idle);
+            self.connection.breaches(Limit::Header);
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         };
-        if read.is_ok() && buffer.filled().len() == before {
+        let received = buffer.filled().get(before..).unwrap_or_default();
+        if read.is_ok() && received.is_empty() {
             self.end = End::Closed;
         }
+        let now = Instant::now();
+        let Some(watch) = &mut self.watch else { return Poll::Ready(read) };
+        let seen = watch.received(received, now.into_std());
+        if !watch.awaits_head() {
+            self.reading.clear();
+        } else if !self.reading.is_set() {
+            self.reading.set(now + self.limits.header);
+        }
+        if let Err(flood) = seen {
+            // Nothing of it goes to the library; whoever drives that finds out when it is woken.
+            buffer.set_filled(before);
+            self.connection.breaches(limit_of(flood));
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         Poll::Ready(read)
+    }
+
+    /// What goes to the client over HTTP/2.
+    fn count_sent(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
+        if let Some(watch) = &mut self.watch
+            && let Err(flood) = watch.sent(bytes, Instant::now().into_std())
+        {
+            self.connection.breaches(limit_of(flood));
+            context.waker().wake_by_ref();
+        }
     }
 
     /// HTTP/1: what belongs to the request that is being read, and the end of a tunnel in which nobody speaks.
@@ -427,6 +460,13 @@ impl EdgeIo {
     }
 }
 
+fn limit_of(flood: Flood) -> Limit {
+    match flood {
+        Flood::ControlFrames => Limit::Http2Control,
+        Flood::Resets => Limit::Http2Resets,
+    }
+}
+
 impl Start {
     fn of(head: &[u8]) -> Self {
         let (method, target) = head::request_of(head);
@@ -462,16 +502,19 @@ impl AsyncWrite for EdgeIo {
             this.refuse(Refusal::by_engine(bytes, &target, is_head));
             return Poll::Ready(Ok(bytes.len()));
         }
-        if this.out.len() + bytes.len() <= COLLECTED_BYTES {
+        let taken = if this.out.len() + bytes.len() <= COLLECTED_BYTES {
             this.out.collect(bytes);
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        loop {
-            let taken = ready!(this.poll_write_with(context, bytes))?;
-            if taken > 0 {
-                return Poll::Ready(Ok(taken));
+            bytes.len()
+        } else {
+            loop {
+                let taken = ready!(this.poll_write_with(context, bytes))?;
+                if taken > 0 {
+                    break taken;
+                }
             }
-        }
+        };
+        this.count_sent(context, bytes.get(..taken).unwrap_or_default());
+        Poll::Ready(Ok(taken))
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

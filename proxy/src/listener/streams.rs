@@ -1,38 +1,54 @@
 //! HTTP/2 connections: accepts streams and runs the engine on each. Pingora has such a loop too, but reads bodies
 //! without any deadline (a client could hold a stream, and an upstream's connection, for ever), and its tasks outlive
-//! an aborted drain.
+//! an aborted drain. What a client may do to a connection as a whole is bounded here and, frame by frame, in
+//! `accept::http2` beneath the library.
 
+mod policy;
+
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::Reason;
 use pingora::apps::HttpServerApp;
-use pingora::protocols::Digest;
-use pingora::protocols::GetProxyDigest as _;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{self, H2Accept, H2Options, HttpSession};
+use pingora::protocols::http::v2::server::{self, H2Accept, HttpSession};
+use pingora::protocols::{Digest, GetProxyDigest as _, Stream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::EdgeIo;
 use super::upload::Upload;
+use super::{ClientConnection, EdgeIo};
 use crate::error::Fault;
 use crate::limits::Pace;
+use crate::metrics::Limit;
+pub(crate) use policy::StreamPolicy;
 
-/// How streams are treated.
-#[derive(Debug, Clone)]
-pub(crate) struct StreamPolicy {
-    pub(crate) options: H2Options,
-    /// A connection without streams is closed after this.
-    pub(crate) idle: Duration,
-    /// How slow a request's body may be.
-    pub(crate) body: Pace,
+/// One connection in the library's hands.
+struct Served<'a> {
+    client: &'a ClientConnection,
+    policy: &'a StreamPolicy,
+    library: h2::server::Connection<Stream, Bytes>,
+    digest: Arc<Digest>,
+    streams: JoinSet<()>,
+    /// Requests so far.
+    requests: u32,
+    /// Requests that the engine did not take.
+    rejected: u32,
+    /// Since when there have been no streams.
+    idle_since: Instant,
+    /// The client has been told to open no more streams (RFC 9113 §6.8).
+    is_leaving: bool,
 }
 
 /// Speaks HTTP/2 until the connection ends. `cut` hears of uploads that came too slowly.
 pub(crate) async fn serve<A>(
     engine: &Arc<A>,
     io: EdgeIo,
+    client: &ClientConnection,
     policy: &StreamPolicy,
     stop: &watch::Receiver<bool>,
     cut: impl Fn(&Upload, Fault) + Clone + Send + 'static,
@@ -40,39 +56,124 @@ pub(crate) async fn serve<A>(
     A: HttpServerApp + Send + Sync + 'static,
 {
     let digest = Arc::new(Digest { proxy_digest: io.get_proxy_digest(), ..Digest::default() });
-    let mut connection = match server::handshake(Box::new(io), Some(policy.options.clone())).await {
-        Ok(connection) => connection,
-        Err(error) => return tracing::debug!(%error, "HTTP/2 handshake failed"),
-    };
-    let mut streams = JoinSet::new();
-    let mut stopping = stop.clone();
-    let (mut is_stopping, mut rejected) = (false, 0);
-    let mut idle_since = Instant::now();
-    loop {
-        let stopped = async { stopping.wait_for(|stop| *stop).await.map(drop) };
-        tokio::select! {
-            biased;
-            _ = stopped, if !is_stopping => {
-                connection.graceful_shutdown();
-                is_stopping = true;
+    let library = match server::handshake(Box::new(io), Some(policy.options.clone())).await {
+        Ok(library) => library,
+        Err(error) => {
+            if let Some(limit) = client.breach() {
+                client.limit_hit(limit);
             }
-            accepted = HttpSession::from_h2_conn(&mut connection, digest.clone()) => match accepted {
-                Ok(Some(H2Accept::Session(session))) => {
-                    let (engine, stop, cut, body) = (engine.clone(), stop.clone(), cut.clone(), policy.body);
-                    streams.spawn(async move { one(&engine, session, &stop, body, cut).await });
-                }
-                Ok(Some(H2Accept::Rejected)) if rejected < MAX_REJECTED => rejected += 1,
-                Ok(Some(H2Accept::Rejected) | None) => return,
-                Err(error) => return tracing::debug!(%error, "HTTP/2 connection ended"),
-            },
-            Some(ended) = streams.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a request's task panicked");
-                }
-                idle_since = Instant::now();
-            }
-            () = sleep_until(idle_since + policy.idle), if streams.is_empty() => return,
+            return tracing::debug!(%error, "HTTP/2 handshake failed");
         }
+    };
+    let mut served = Served {
+        client,
+        policy,
+        library,
+        digest,
+        streams: JoinSet::new(),
+        requests: 0,
+        rejected: 0,
+        idle_since: Instant::now(),
+        is_leaving: false,
+    };
+    let body = policy.body;
+    let begin = |session| {
+        let (engine, stop, cut) = (engine.clone(), stop.clone(), cut.clone());
+        async move { one(&engine, session, &stop, body, cut).await }
+    };
+    served.run(stop.clone(), begin).await;
+    if let Some(limit) = client.breach() {
+        served.dismiss(limit).await;
+    }
+    let Served { library, streams, .. } = served;
+    // Whoever is still at work for this client learns that it is gone, and says so in the log.
+    drop(library);
+    let _ = timeout(GOODBYE, all_ended(streams)).await;
+}
+
+impl Served<'_> {
+    /// Until the connection ends, or has to.
+    async fn run<F>(&mut self, mut stop: watch::Receiver<bool>, begin: impl Fn(HttpSession) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut is_stopping = false;
+        loop {
+            let stopped = async { stop.wait_for(|stop| *stop).await.map(drop) };
+            let client = self.client;
+            let breached =
+                poll_fn(|_| if client.breach().is_some() { Poll::Ready(()) } else { Poll::Pending });
+            let patience = if self.is_leaving { LEAVE } else { self.policy.idle };
+            tokio::select! {
+                biased;
+                () = breached => return,
+                _ = stopped, if !is_stopping => {
+                    is_stopping = true;
+                    self.leave();
+                }
+                accepted = HttpSession::from_h2_conn(&mut self.library, self.digest.clone()) => match accepted {
+                    Ok(Some(H2Accept::Session(session))) => {
+                        self.streams.spawn(begin(session));
+                        self.count_request();
+                    }
+                    // As Pingora: a client that sends so many malformed requests has no good ones.
+                    Ok(Some(H2Accept::Rejected)) if self.rejected < MAX_REJECTED => self.rejected += 1,
+                    Ok(Some(H2Accept::Rejected) | None) => return,
+                    Err(error) => {
+                        if let Some(limit) = policy::limit_of(&error) {
+                            self.client.breaches(limit);
+                        }
+                        return tracing::debug!(%error, "HTTP/2 connection ended");
+                    }
+                },
+                Some(ended) = self.streams.join_next() => {
+                    report_panic(ended);
+                    self.idle_since = Instant::now();
+                }
+                () = sleep_until(self.idle_since + patience), if self.streams.is_empty() => {
+                    if self.is_leaving {
+                        return;
+                    }
+                    self.client.limit_hit(Limit::Idle);
+                    self.leave();
+                }
+            }
+        }
+    }
+
+    /// One more request: the last ones are announced, and those that go on after that, or that cannot be got rid of, are too many.
+    fn count_request(&mut self) {
+        self.requests = self.requests.saturating_add(1);
+        if self.requests == self.policy.max_requests {
+            self.client.limit_hit(Limit::MaxRequestsPerConnection);
+            self.leave();
+        }
+        // Others are on their way when the client hears of it, but not more than may be open at a time.
+        if self.requests > self.policy.max_requests.saturating_add(self.policy.max_streams) {
+            self.client.breaches(Limit::MaxRequestsPerConnection);
+        }
+        // The library knows only of streams that the client has not reset; their requests may take a moment to end.
+        if self.streams.len() > 2 * self.policy.max_streams as usize {
+            self.client.breaches(Limit::Http2Resets);
+        }
+    }
+
+    /// What is in flight is served, and then the connection ends.
+    fn leave(&mut self) {
+        self.library.graceful_shutdown();
+        self.is_leaving = true;
+        self.idle_since = Instant::now();
+    }
+
+    /// Ends the connection for a limit: whatever is in flight ends, and is logged as such.
+    async fn dismiss(&mut self, limit: Limit) {
+        let peer = self.client.facts.peer();
+        tracing::info!(client = %peer, listener = %self.client.facts.listener, limit = limit.key(), "HTTP/2 connection closed for a limit");
+        self.client.limit_hit(limit);
+        self.library.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        let goodbye = async { while self.library.accept().await.is_some_and(|accepted| accepted.is_ok()) {} };
+        // Past it nothing more is owed to such a client.
+        let _ = timeout(GOODBYE, goodbye).await;
     }
 }
 
@@ -101,5 +202,23 @@ async fn one<A>(
     }
 }
 
-/// As Pingora: a client that sends so many malformed requests has no good ones.
-const MAX_REJECTED: usize = 32;
+async fn all_ended(mut streams: JoinSet<()>) {
+    while let Some(ended) = streams.join_next().await {
+        report_panic(ended);
+    }
+}
+
+fn report_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a request's task panicked");
+    }
+}
+
+/// Requests that the engine does not take, on one connection.
+const MAX_REJECTED: u32 = 32;
+/// A client that has been told to leave, and has nothing in flight, acknowledges that within a round trip.
+const LEAVE: Duration = Duration::from_secs(5);
+/// For the last words to a client that is sent away.
+const GOODBYE: Duration = Duration::from_secs(1);

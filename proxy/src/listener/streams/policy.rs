@@ -1,0 +1,72 @@
+//! How HTTP/2 connections and their streams are treated: what the library is told to bound, what it says when it does, and what we
+//! bound ourselves.
+
+use std::time::Duration;
+
+use h2::Reason;
+use pingora::Error;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+
+use crate::limits::Pace;
+use crate::metrics::Limit;
+
+/// Limits of a connection and its streams.
+#[derive(Debug, Clone)]
+pub(crate) struct StreamPolicy {
+    /// What the library bounds.
+    pub(super) options: H2Options,
+    /// A connection without streams is closed after this.
+    pub(super) idle: Duration,
+    /// How slow a request's body may be.
+    pub(super) body: Pace,
+    /// Streams at a time.
+    pub(super) max_streams: u32,
+    /// Requests on one connection.
+    pub(super) max_requests: u32,
+}
+
+impl StreamPolicy {
+    /// That of a configuration.
+    pub(crate) fn new(edge: &conf::Edge) -> Self {
+        let (limits, timeouts) = (&edge.limits, &edge.timeouts);
+        let mut options = default_h2_options();
+        options
+            .max_header_list_size(u32::try_from(limits.max_header_size.0).unwrap_or(u32::MAX))
+            .max_concurrent_streams(limits.max_concurrent_streams)
+            .max_send_buffer_size(SEND_BUFFER)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        Self {
+            options,
+            idle: timeouts.idle,
+            body: Pace { patience: timeouts.body, rate: limits.min_body_rate.0 },
+            max_streams: limits.max_concurrent_streams,
+            max_requests: limits.max_requests_per_connection,
+        }
+    }
+}
+
+/// The limit for which the library has ended a connection, if that is why.
+pub(super) fn limit_of(error: &Error) -> Option<Limit> {
+    let cause = error.cause.as_deref()?.downcast_ref::<h2::Error>()?;
+    if !cause.is_library() || cause.reason() != Some(Reason::ENHANCE_YOUR_CALM) {
+        return None;
+    }
+    // The library says which of its limits it was in the debug data of its `GOAWAY` alone.
+    let said = cause.to_string();
+    let limits = [
+        ("too_many_continuations", Limit::MaxHeaderSize),
+        ("header_list_way_too_large", Limit::MaxHeaderSize),
+        ("too_many_data_frames", Limit::Http2Control),
+        ("too_many_resets", Limit::Http2Resets),
+        ("too_many_internal_resets", Limit::Http2Resets),
+    ];
+    limits.into_iter().find(|(word, _)| said.contains(word)).map(|(_, limit)| limit)
+}
+
+/// Of an answer, what waits in the library to be written. Beyond it the engine waits, and beyond that the upstream.
+const SEND_BUFFER: usize = 64 * 1024;
+/// What one upload may have under way: fast enough over long distances.
+const STREAM_WINDOW: u32 = 512 * 1024;
+/// What all uploads of a connection may have under way; bounds the memory of a connection.
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
