@@ -89,6 +89,20 @@ fn clients_that_send_it_all_receive_the_413() {
 }
 
 #[test]
+fn clients_that_take_their_time_receive_the_413_too() {
+    let edge = plain();
+    let body = edge.upload(6 << 20);
+    let url = format!("https://{HOST}:{{edge}}/_matrix/x");
+    // Six seconds, unless the client stops when it has its answer.
+    let slowly = ["--limit-rate", "1M", "-H", "Expect:", "--data-binary", &body, "-w", " %{http_code}", &url];
+    for framing in [&["--http1.1"][..], &["--http1.1", "-H", "Transfer-Encoding: chunked"], &["--http2"]] {
+        let said = edge.curl(&[framing, &slowly].concat());
+        assert!(said.contains("M_TOO_LARGE") && said.ends_with(" 413"), "{framing:?}: {said}");
+    }
+    assert!(edge.upstream.requests().iter().all(|request| !request.complete));
+}
+
+#[test]
 fn a_body_without_a_length_is_cut_off_at_the_limit() {
     let edge = plain();
     let body = edge.upload(3 << 20);
