@@ -247,11 +247,6 @@ pub(crate) const HTTP_1: &[Difference] = &[
               §2.2 allows it), can be told two things by one request.",
     },
     Difference {
-        mutations: &["chunk extension of a kilobyte"],
-        outcomes: ["400", "forwarded", "forwarded"],
-        why: "Extensions are bounded; nobody uses them.",
-    },
-    Difference {
         mutations: &["chunk trailer folded"],
         outcomes: ["400", "forwarded", "forwarded"],
         why: "Folded lines are refused in trailers too.",
