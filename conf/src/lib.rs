@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod auth;
+pub mod difference;
 mod edge;
 mod effective;
 mod files;
@@ -26,6 +27,7 @@ pub use auth::{
     Account, Auth, Database, HashAlgorithm, Hasher, Http, HttpLimits, HttpTimeouts, Listener as AuthListener,
     Matrix, Passwords, RateLimit, RateLimiting, Resource,
 };
+pub use difference::{Difference, differences};
 pub use files::{Encoding, StaticFiles};
 pub use limits::{Limits, Timeouts};
 pub use listener::{Bind, EdgeListener, SocketKind};
