@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{init, maintenance, quickstart, run, user};
+use service::process::remote::Errand;
+use service::process::{EXIT_CONFIG, Fault};
 
-/// `EX_CONFIG` of sysexits.h: the configuration is at fault, starting again will not help.
-pub(crate) const EXIT_CONFIG: u8 = 78;
+use crate::{init, maintenance, quickstart, remote, run, user};
+
+/// Name of the control socket in `data_dir`.
+pub(crate) const CONTROL: &str = "control.sock";
 
 /// A reverse proxy and an authentication service for a Matrix homeserver, in one program.
 #[derive(Debug, Parser)]
@@ -24,7 +27,11 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the edge, and the auth service when it is configured, in the foreground
-    Run(Files),
+    Run(run::RunOptions),
+    /// Lets the running process read its configuration again: everything may change, nothing is dropped; a faulty one changes nothing
+    Reload(remote::Options),
+    /// Lets the executable that lies now where the running process was started take over, without a refused connection
+    Upgrade(remote::Options),
     /// Reports every fault of a configuration; binds and resolves nothing
     Check(Files),
     /// Looks at the configuration
@@ -69,7 +76,9 @@ pub(crate) fn main() -> ExitCode {
     install_crypto();
     service::process::log_to_stderr(arguments.filter().as_deref());
     let outcome = match arguments.command {
-        Command::Run(files) => run::run(&files),
+        Command::Run(options) => run::run(options),
+        Command::Reload(options) => remote::run(Errand::Reload, &options),
+        Command::Upgrade(options) => remote::run(Errand::Upgrade, &options),
         Command::Check(files) => check(&files),
         Command::Config(ConfigCommand::Show(files)) => show(&files),
         Command::Init(options) => init::init(&options),
@@ -79,17 +88,23 @@ pub(crate) fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => match error.downcast_ref::<conf::Report>() {
-            Some(report) => {
-                eprint!("{report}");
-                ExitCode::from(EXIT_CONFIG)
-            }
-            None => {
-                eprintln!("gatehouse: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Err(error) => say(&error),
     }
+}
+
+/// Prints why it failed: what the configuration is at fault for as it is, anything else with our name.
+fn say(error: &anyhow::Error) -> ExitCode {
+    if let Some(report) = error.downcast_ref::<conf::Report>() {
+        eprint!("{report}");
+        return ExitCode::from(EXIT_CONFIG);
+    }
+    let exit = error.downcast_ref::<Fault>().map_or(1, |fault| fault.exit);
+    if exit == EXIT_CONFIG {
+        eprintln!("{error:#}");
+    } else {
+        eprintln!("gatehouse: {error:#}");
+    }
+    ExitCode::from(exit)
 }
 
 impl Arguments {

@@ -5,6 +5,7 @@ mod init;
 mod maintenance;
 mod private_file;
 mod quickstart;
+mod remote;
 mod run;
 mod user;
 

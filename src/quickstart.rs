@@ -10,6 +10,7 @@ mod synapse;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use accept::Sockets;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use service::process;
@@ -82,9 +83,12 @@ async fn prepare(options: &Options, folder: PathBuf) -> Result<Ready> {
 
     let step = progress.step("sockets");
     let data_dir = loaded.config.data_dir.clone();
-    let servers = Servers::bind(loaded.config)
+    // Nobody but those who accept has the sockets: there is no reload and no successor here.
+    let mut change = Sockets::default().change();
+    let servers = Servers::bind(loaded.config, &mut change)
         .await
         .context("not everything could be bound; --port and --auth-port choose other ports")?;
+    change.commit();
     step.done(&format!("{}, auth service for Synapse on {}", plan.public_base_url(), plan.auth_endpoint()));
 
     let mut step = progress.step("Synapse");
@@ -133,7 +137,8 @@ impl Ready {
         // The sockets are bound, so what is printed now works at once: requests wait in the backlog for a moment.
         messages::print(&messages::what_to_try(&plan, FIRST_USER, &password));
         let (stop_servers, servers_stop) = watch::channel(false);
-        let serving = servers.serve(servers_stop);
+        let sockets = Sockets::default();
+        let serving = servers.serve(servers_stop, &sockets);
         tokio::pin!(serving);
         let outcome = match synapse {
             None => {

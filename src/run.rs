@@ -1,28 +1,51 @@
-//! `gatehouse run`: load the configuration, bind the edge and the auth service, serve, drain. The only place where the two meet.
+//! `gatehouse run`: the edge and the auth service in one process. The only place where the two meet. How the process begins, reloads,
+//! is replaced and ends is `service::process`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use accept::{Change, Sockets};
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use proxy::Edge;
 use proxy::maintenance::StateFile;
-use service::{Service, process};
+use service::Service;
+use service::process::{Fault, Life, Options, TakeOver, Work};
 use tokio::sync::watch;
 
 use crate::cli::{self, Files};
 
-/// Runs what the configuration asks for until SIGTERM or SIGINT.
+/// What `gatehouse run` is told.
+#[derive(Debug, Args)]
+pub(crate) struct RunOptions {
+    #[command(flatten)]
+    files: Files,
+    /// Takes the sockets of the process that runs with the same data_dir, or listens at CONTROL; once this one serves, that one
+    /// finishes its requests and ends. `gatehouse upgrade` does the same from the other side
+    #[arg(long, value_name = "CONTROL", num_args = 0..=1)]
+    #[expect(clippy::option_option, reason = "how clap says that an option was given without its value")]
+    take_over: Option<Option<PathBuf>>,
+}
+
+/// Runs what the configuration asks for until SIGTERM or SIGINT, or until another process has taken over.
 ///
 /// # Errors
-/// A [`conf::Report`] when the configuration is at fault, otherwise what could not be bound or went wrong while serving.
-pub(crate) fn run(files: &Files) -> Result<()> {
-    let loaded = cli::load(files)?;
+/// A [`Fault`] with its exit code: of the configuration, or what could not be bound or went wrong while serving.
+pub(crate) fn run(options: RunOptions) -> Result<()> {
+    let take_over = match options.take_over {
+        None => TakeOver::No,
+        Some(None) => TakeOver::Same,
+        Some(Some(path)) => TakeOver::At(path),
+    };
+    let options = Options { files: options.files.paths(), control: cli::CONTROL, take_over };
     on_runtime(async {
-        let stop = process::stop_signal()?;
-        process::outlive_hangup()?;
-        let servers = Servers::bind(loaded.config).await?;
-        servers.serve(stop).await
+        let mut life = Life::begin(options).await?;
+        let servers = life
+            .open(async |config, change: &mut Change| Servers::bind(config, change).await.map_err(fault))
+            .await?;
+        let (halves, sockets) = (servers.halves(), life.sockets());
+        let serve = |stop| async move { servers.serve(stop, &sockets).await.map_err(fault) };
+        Ok(life.serve(halves, serve).await?)
     })
 }
 
@@ -38,39 +61,46 @@ pub(crate) fn on_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> 
 
 /// The edge and the auth service, bound and about to serve.
 pub(crate) struct Servers {
-    sockets: Sockets,
+    data_dir: PathBuf,
     edge: Option<Edge>,
     service: Option<Service>,
 }
 
 impl Servers {
-    /// Binds the sockets of both: of the auth service first, which the edge forwards to.
-    pub(crate) async fn bind(config: conf::Config) -> Result<Self> {
+    /// Binds the sockets of both in `change`, which has to be committed before they serve: of the auth service first, which the edge
+    /// forwards to.
+    pub(crate) async fn bind(config: conf::Config, change: &mut Change) -> Result<Self> {
         let conf::Config { data_dir, edge, auth } = config;
         if edge.is_none() && auth.is_none() {
             bail!("the configuration asks for nothing: it has neither an edge nor an auth service");
         }
-        let sockets = Sockets::default();
-        let mut change = sockets.change();
         let service = match auth {
-            Some(auth) => Some(open_service(auth, &data_dir, &mut change).await?),
+            Some(auth) => Some(open_service(auth, &data_dir, change).await?),
             None => None,
         };
         let edge = match edge {
             Some(edge) => {
-                let edge = Edge::bind(Arc::new(edge), &mut change).await.context("edge")?;
+                let edge = Edge::bind(Arc::new(edge), change).await.context("edge")?;
                 Some(edge.with_maintenance(StateFile::of(&data_dir)))
             }
             None => None,
         };
-        change.commit();
-        Ok(Self { sockets, edge, service })
+        Ok(Self { data_dir, edge, service })
+    }
+
+    /// What changes them while they serve.
+    fn halves(&self) -> Halves {
+        Halves {
+            data_dir: self.data_dir.clone(),
+            edge: self.edge.as_ref().map(|_| ()),
+            service: self.service.as_ref().map(|_| ()),
+        }
     }
 
     /// Serves until `stop`, then drains: the edge first, whose requests in flight may still need the auth service. When one
-    /// of the two fails, the other is drained too.
-    pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>) -> Result<()> {
-        let Self { sockets, edge, service } = self;
+    /// of the two fails, the other is drained too, and nobody is let in any more: `sockets` are closed.
+    pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>, sockets: &Sockets) -> Result<()> {
+        let Self { edge, service, .. } = self;
         let (stop_edge, edge_stop) = watch::channel(false);
         let (stop_service, service_stop) = watch::channel(false);
         let edge = async {
@@ -78,6 +108,7 @@ impl Servers {
                 Some(edge) => edge.serve(edge_stop).await.context("edge"),
                 None => asked_to_stop(edge_stop).await,
             };
+            sockets.close();
             stop_service.send_replace(true);
             outcome
         };
@@ -86,30 +117,60 @@ impl Servers {
                 Some(service) => service.serve(service_stop).await.context("auth service"),
                 None => asked_to_stop(service_stop).await,
             };
+            sockets.close();
             stop_edge.send_replace(true);
             outcome
         };
-        let signal = async {
+        let word = async {
             // A closed channel means that nobody can ask any more, which happens only while the process ends.
-            if stop.wait_for(|stop| *stop).await.is_ok() {
-                tracing::info!("stopping, requests in flight are finished first");
-                process::notify_stopping();
-                sockets.close();
-                stop_edge.send_replace(true);
-            }
+            let _ = stop.wait_for(|stop| *stop).await;
+            stop_edge.send_replace(true);
             std::future::pending::<()>().await;
         };
-        process::notify_ready();
-        let both = async { tokio::join!(edge, service) };
         tokio::select! {
-            (edge, service) = both => {
-                edge.and(service)?;
-                tracing::info!("stopped");
-                Ok(())
-            }
-            () = signal => Ok(()),
+            (edge, service) = async { tokio::join!(edge, service) } => edge.and(service),
+            () = word => Ok(()),
         }
     }
+}
+
+/// The handles of what serves.
+struct Halves {
+    data_dir: PathBuf,
+    edge: Option<()>,
+    service: Option<()>,
+}
+
+impl Work for Halves {
+    type Prepared = ();
+
+    async fn prepare(&self, config: conf::Config, change: &mut Change) -> Result<(), Fault> {
+        let conf::Config { data_dir, edge, auth } = config;
+        if data_dir != self.data_dir {
+            // Database, secrets and sockets lie there, unless something else is said of them.
+            return Err(needs_start("`data_dir` is another"));
+        }
+        let _ = (edge, auth, change, self.edge, self.service);
+        Err(Fault::new("this version does not reload yet, restart it instead"))
+    }
+
+    fn commit(&self, (): ()) {}
+
+    fn handed_over(&self) {}
+
+    async fn answers(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+fn needs_start(what: &str) -> Fault {
+    Fault::new(format!("{what}: that takes `gatehouse upgrade` or a restart"))
+}
+
+/// A fault that is told with everything that led to it; the configuration's with its exit code.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn fault(error: anyhow::Error) -> Fault {
+    Fault::new(format!("{error:#}"))
 }
 
 async fn open_service(auth: conf::Auth, data_dir: &Path, change: &mut Change) -> Result<Service> {

@@ -1,158 +1,32 @@
-//! What a process of ours does around its work: logs on stderr, the signal to stop, words to systemd.
+//! What a process of ours does around its work: logs on stderr, signals, words to systemd, and a life that goes on over reloads of
+//! the configuration and replacements of the executable.
 //!
-//! Shared by `gatehouse` and `gatehouse-auth`. It knows nothing of either's work.
+//! Shared by `gatehouse` and `gatehouse-auth`, whose work it knows as [`Work`] only.
 
-use std::io::{self, IsTerminal};
-use std::time::Duration;
+mod control;
+mod descriptors;
+mod fault;
+mod former;
+mod life;
+mod log;
+mod program;
+mod reload;
+pub mod remote;
+mod signals;
+mod successor;
+mod supervisor;
+mod systemd;
+mod watchdog;
+mod wire;
 
-use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
-use tracing::{debug, warn};
-use tracing_subscriber::EnvFilter;
+pub use fault::Fault;
+pub use life::{Life, Options, TakeOver};
+pub use log::log_to_stderr;
+pub use signals::{outlive_hangup, stop_signal};
+pub use supervisor::Work;
+pub use systemd::{notify_ready, notify_stopping};
 
-/// Environment variable that holds a filter when `--log` is not given.
-const FILTER_VARIABLE: &str = "GATEHOUSE_LOG";
-
-/// What is logged when nothing is asked for. Pingora logs each failed request at `error`, which the access log already has;
-/// the others speak at `info` of what concerns only who debugs them; rustls warns of every client that asks for an address by name.
-const DEFAULT_FILTER: &str = "info,pingora_proxy=off,pingora_core=error,pingora_pool=error,sqlx=warn,hyper=warn,hyper_util=warn,h2=warn,rustls=error,reqwest=warn";
-
-/// Sends all log lines, those of the `log` crate too, to stderr: JSON, one object a line, when it is no terminal, else text.
-///
-/// `filter` (else `GATEHOUSE_LOG`) has tracing's filter syntax and is laid over the default `info`: `debug` makes us more talkative,
-/// `debug,pingora_proxy=debug` Pingora as well. Parts that make no sense are left out, with a warning. Only the first call has an effect.
-pub fn log_to_stderr(filter: Option<&str>) {
-    let asked = filter.map(str::to_owned).or_else(|| std::env::var(FILTER_VARIABLE).ok()).unwrap_or_default();
-    let (filter, faults) = filter_of(&asked);
-    // Complaints about a closed stderr would go to the closed stderr, and panic.
-    let builder =
-        tracing_subscriber::fmt().with_writer(io::stderr).with_env_filter(filter).log_internal_errors(false);
-    let installed = if io::stderr().is_terminal() {
-        builder.with_ansi(std::env::var_os("NO_COLOR").is_none()).try_init()
-    } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(true).try_init()
-    };
-    if installed.is_ok() {
-        for fault in faults {
-            warn!(part = fault.as_str(), "a part of the log filter is left out: it cannot be understood");
-        }
-    }
-}
-
-/// The default with `asked` laid over it, and the parts of `asked` that cannot be parsed.
-fn filter_of(asked: &str) -> (EnvFilter, Vec<String>) {
-    let mut filter = EnvFilter::new(DEFAULT_FILTER);
-    let mut faults = Vec::new();
-    for part in asked.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-        match part.parse() {
-            Ok(directive) => filter = filter.add_directive(directive),
-            Err(_) => faults.push(part.to_owned()),
-        }
-    }
-    (filter, faults)
-}
-
-/// Becomes true at the first SIGTERM or SIGINT; the second one ends the process at once with exit code 1.
-///
-/// To be called inside a runtime, which has to live as long as the process.
-///
-/// # Errors
-/// When the system refuses to register a handler.
-pub fn stop_signal() -> io::Result<watch::Receiver<bool>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        let first = either(&mut terminate, &mut interrupt).await;
-        debug!(signal = first, "asked to stop");
-        sender.send_replace(true);
-        let second = either(&mut terminate, &mut interrupt).await;
-        warn!(signal = second, "second signal: ended at once");
-        std::process::exit(1);
-    });
-    Ok(receiver)
-}
-
-/// SIGHUP does not end the program from now on: it is said that this version has to be restarted to read its configuration again.
-///
-/// # Errors
-/// When the system refuses to register a handler.
-pub fn outlive_hangup() -> io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            warn!("SIGHUP: this version does not reload its configuration, restart it instead");
-        }
-    });
-    Ok(())
-}
-
-async fn either(
-    terminate: &mut tokio::signal::unix::Signal,
-    interrupt: &mut tokio::signal::unix::Signal,
-) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    }
-}
-
-/// Tells systemd that work is taken (`READY=1`) and, when its unit asks for it, from now on twice per `WatchdogSec=` that we live.
-/// Without systemd nothing happens. The watchdog needs a runtime around the caller.
-pub fn notify_ready() {
-    tell(&[NotifyState::Ready]);
-    let (Some(period), Ok(runtime)) = (sd_notify::watchdog_enabled(), tokio::runtime::Handle::try_current())
-    else {
-        return;
-    };
-    let period = (period / 2).max(Duration::from_millis(100));
-    runtime.spawn(async move {
-        loop {
-            tokio::time::sleep(period).await;
-            tell(&[NotifyState::Watchdog]);
-        }
-    });
-}
-
-/// Tells systemd that the drain has begun (`STOPPING=1`).
-pub fn notify_stopping() {
-    tell(&[NotifyState::Stopping]);
-}
-
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        warn!(%error, "systemd cannot be told");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(asked: &str, contains: &[&str], faults: &[&str]) {
-        let (filter, found) = filter_of(asked);
-        let printed = filter.to_string();
-        let parts: Vec<&str> = printed.split(',').collect();
-        for part in contains {
-            assert!(parts.contains(part), "{part} is missing in {printed}");
-        }
-        assert_eq!(found, faults);
-    }
-
-    #[test]
-    fn a_bare_level_is_for_us_and_leaves_the_noise_out() {
-        check("", &["info", "pingora_proxy=off"], &[]);
-        check("debug", &["debug", "pingora_proxy=off", "sqlx=warn"], &[]);
-    }
-
-    #[test]
-    fn a_named_target_overrides_its_default() {
-        check("debug,pingora_proxy=debug", &["debug", "pingora_proxy=debug"], &[]);
-    }
-
-    #[test]
-    fn what_cannot_be_parsed_is_reported_and_the_rest_kept() {
-        check("service=trace, a=b=c", &["service=trace", "info"], &["a=b=c"]);
-    }
-}
+/// `EX_CONFIG` of sysexits.h: the configuration is at fault, starting again will not help.
+pub const EXIT_CONFIG: u8 = 78;
+/// Something else is at fault.
+pub const EXIT_FAULT: u8 = 1;

@@ -64,7 +64,7 @@ fn a_hangup_does_not_end_it() {
     let mut gatehouse = Gatehouse::start(&folder, &yaml("127.0.0.1:0", &upstream));
     let _running = gatehouse.tcp("http");
     gatehouse.process.signal(Signal::HUP);
-    gatehouse.process.wait_for("what became of it", |line| line.contains("SIGHUP").then_some(()));
+    gatehouse.process.wait_for("what became of it", |line| line.contains("reload").then_some(()));
     gatehouse.client("http").get("x", "/").expect(200);
     assert_eq!(gatehouse.process.stop().code(), Some(0));
 }

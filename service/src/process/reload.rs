@@ -1,0 +1,161 @@
+//! One reload: the files are read again, everything is prepared, and then put in force. What fails changes nothing.
+
+use std::time::Instant;
+
+use accept::{BoundSocket, Change, Changed, Sockets};
+use conf::Bind;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use super::life::{Files, InForce};
+use super::supervisor::Work;
+use super::wire::Answer;
+use super::{Fault, systemd};
+
+/// Nothing that is prepared takes so long, unless it hangs: names are resolved within 10 s, a database is opened within 30 s.
+pub(super) const DEADLINE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Reloads, and says in the log and to whoever asked what came of it.
+pub(super) async fn reload<W: Work>(
+    work: &W,
+    files: &Files,
+    sockets: &Sockets,
+    in_force: &mut InForce,
+) -> Answer {
+    let began = Instant::now();
+    systemd::notify_reloading();
+    let outcome = timeout(DEADLINE, attempt(work, files, sockets, in_force)).await;
+    let outcome =
+        outcome.unwrap_or_else(|_| Err(Fault::new(format!("it took more than {} s", DEADLINE.as_secs()))));
+    systemd::notify_ready();
+    let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    match outcome {
+        Ok(report) => {
+            let generation = in_force.generation;
+            info!(generation, duration_ms, "configuration reloaded");
+            let mut lines =
+                vec![format!("configuration reloaded: generation {generation}, {duration_ms} ms")];
+            lines.extend(report.lines());
+            Answer { exit: 0, lines }
+        }
+        Err(fault) => {
+            work.refused();
+            error!(duration_ms, "reload failed, the old configuration stays in force");
+            // One line for each fault, with the lines that underline it.
+            for fault in paragraphs(&fault.text) {
+                error!(fault, "reload failed");
+            }
+            let mut lines = vec!["reload failed, the old configuration stays in force".to_owned()];
+            lines.extend(fault.text.lines().map(str::to_owned));
+            Answer { exit: fault.exit, lines }
+        }
+    }
+}
+
+/// What a reload changed.
+struct Report {
+    sockets: Changed,
+    differences: Vec<conf::Difference>,
+    warnings: conf::Report,
+}
+
+async fn attempt<W: Work>(
+    work: &W,
+    files: &Files,
+    sockets: &Sockets,
+    in_force: &mut InForce,
+) -> Result<Report, Fault> {
+    let conf::Loaded { config, warnings, effective } = files.load().await?;
+    let mut change = sockets.change();
+    // It stays where it is, wherever `data_dir` leads now.
+    if let Some(bind) = &in_force.control {
+        bind_control(&mut change, bind).await?;
+    }
+    let prepared = work.prepare(config, &mut change).await?;
+    let sockets = change.commit();
+    work.commit(prepared);
+    let differences = conf::differences(&in_force.effective, &effective);
+    in_force.effective = effective;
+    in_force.generation += 1;
+    Ok(Report { sockets, differences, warnings })
+}
+
+impl Report {
+    /// As log lines, and as lines for whoever asked.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (listener, address) in &self.sockets.opened {
+            info!(listener, %address, "listening");
+            lines.push(format!("{listener} listens on {address}"));
+        }
+        for (listener, address) in &self.sockets.closed {
+            info!(listener, %address, "not listening any more");
+            lines.push(format!("{listener} does not listen on {address} any more"));
+        }
+        for difference in &self.differences {
+            if needs_upgrade(&difference.key) {
+                let key = &difference.key;
+                warn!(
+                    key,
+                    "a change that a reload cannot make: it takes effect with `gatehouse upgrade` or a restart"
+                );
+                lines.push(format!(
+                    "warning: {difference}: takes effect with `gatehouse upgrade` or a restart"
+                ));
+            } else {
+                lines.push(difference.to_string());
+            }
+        }
+        if lines.is_empty() {
+            lines.push("no setting has changed; files that it names were read again".to_owned());
+        }
+        for warning in &self.warnings.diagnostics {
+            warn!(warning = %warning, "configuration");
+            lines.extend(warning.to_string().lines().map(str::to_owned));
+        }
+        lines
+    }
+}
+
+/// What is fixed with the start of a process.
+fn needs_upgrade(key: &str) -> bool {
+    ["data_dir", "edge.threads"].contains(&key)
+}
+
+/// The control socket, in a change.
+///
+/// # Errors
+/// When it cannot be bound.
+pub(super) async fn bind_control(change: &mut Change, bind: &Bind) -> Result<Option<BoundSocket>, Fault> {
+    let bound = change.bind("control", bind, 1).await;
+    bound.map(|bound| bound.sockets.into_iter().next()).map_err(|error| Fault::of(&error))
+}
+
+/// Faults of a report: each begins at the margin, and its further lines do not.
+fn paragraphs(text: &str) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match all.last_mut() {
+            Some(last) if line.starts_with([' ', '\t']) => {
+                last.push('\n');
+                last.push_str(line);
+            }
+            _ => all.push(line.to_owned()),
+        }
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_fault_is_one_line_of_the_log() {
+        let text = "a.yaml:1:2: edge: unknown key\n    edgy: {}\n    ^^^^\na.yaml:3:1: other";
+        assert_eq!(
+            paragraphs(text),
+            ["a.yaml:1:2: edge: unknown key\n    edgy: {}\n    ^^^^", "a.yaml:3:1: other"]
+        );
+    }
+}
