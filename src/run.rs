@@ -3,12 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use accept::{Change, Sockets};
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use proxy::Edge;
 use proxy::maintenance::StateFile;
+use proxy::{Edge, EdgeHandle, PreparedEdge};
 use service::Service;
 use service::process::{Fault, Life, Options, TakeOver, Work};
 use tokio::sync::watch;
@@ -92,7 +93,7 @@ impl Servers {
     fn halves(&self) -> Halves {
         Halves {
             data_dir: self.data_dir.clone(),
-            edge: self.edge.as_ref().map(|_| ()),
+            edge: self.edge.as_ref().map(Edge::handle),
             service: self.service.as_ref().map(|_| ()),
         }
     }
@@ -137,29 +138,71 @@ impl Servers {
 /// The handles of what serves.
 struct Halves {
     data_dir: PathBuf,
-    edge: Option<()>,
+    edge: Option<EdgeHandle>,
     service: Option<()>,
 }
 
 impl Work for Halves {
-    type Prepared = ();
+    type Prepared = Option<PreparedEdge>;
 
-    async fn prepare(&self, config: conf::Config, change: &mut Change) -> Result<(), Fault> {
+    async fn prepare(&self, config: conf::Config, change: &mut Change) -> Result<Self::Prepared, Fault> {
         let conf::Config { data_dir, edge, auth } = config;
-        if data_dir != self.data_dir {
-            // Database, secrets and sockets lie there, unless something else is said of them.
-            return Err(needs_start("`data_dir` is another"));
+        let others = async {
+            if data_dir != self.data_dir {
+                // Database, secrets and sockets lie there, unless something else is said of them.
+                return Err(needs_start("`data_dir` is another"));
+            }
+            match (&self.service, auth) {
+                (None, None) => Ok(()),
+                (Some(()), Some(_)) => {
+                    Err(Fault::new("the auth service does not reload yet, restart it instead"))
+                }
+                (None, Some(_)) => Err(needs_start("there was no auth service")),
+                (Some(()), None) => Err(needs_start("there is no auth service any more")),
+            }
+        };
+        // What the edge itself refuses it counts by itself.
+        others.await.inspect_err(|_| self.refused())?;
+        match (&self.edge, edge) {
+            (None, None) => Ok(None),
+            (Some(handle), Some(edge)) => {
+                let prepared = handle.prepare(Arc::new(edge), change).await;
+                Ok(Some(prepared.map_err(|error| Fault::of(&error).within("edge"))?))
+            }
+            (None, Some(_)) => Err(needs_start("there was no edge")),
+            (Some(_), None) => {
+                self.refused();
+                Err(needs_start("there is no edge any more"))
+            }
         }
-        let _ = (edge, auth, change, self.edge, self.service);
-        Err(Fault::new("this version does not reload yet, restart it instead"))
     }
 
-    fn commit(&self, (): ()) {}
+    /// The auth service first, which the edge forwards to.
+    async fn commit(&self, prepared: Self::Prepared) {
+        if let Some(edge) = prepared {
+            edge.commit().await;
+        }
+    }
 
-    fn handed_over(&self) {}
+    fn refused(&self) {
+        if let Some(edge) = &self.edge {
+            edge.count_refused();
+        }
+    }
 
-    async fn answers(&self) -> Result<(), String> {
-        Ok(())
+    fn handed_over(&self) {
+        if let Some(edge) = &self.edge {
+            edge.has_successor();
+        }
+    }
+
+    /// The runtime of the auth service answers by running this.
+    async fn answers(&self, patience: Duration) -> Result<(), String> {
+        let Some(edge) = &self.edge else { return Ok(()) };
+        edge.answers(patience).await.map_err(|workers| {
+            let names: Vec<_> = workers.iter().map(|number| format!("edge-{number}")).collect();
+            format!("threads that do not answer: {}", names.join(", "))
+        })
     }
 }
 

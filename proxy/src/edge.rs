@@ -10,14 +10,14 @@ use std::time::{Duration, SystemTime};
 use accept::{BindError, BoundAddress, Change, ConnectionLimits, Tickets};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::access_log::Logs;
 use crate::admin::Admin;
 use crate::maintenance::{Maintenance, StateFile, Watcher};
 use crate::metrics::Counters;
 use crate::reload::{Core, PreparedEdge, Reloads};
-use crate::worker::{Switch, Worker};
+use crate::worker::{Order, Switch, Worker};
 
 /// The HTTP edge with its sockets bound.
 #[derive(Debug)]
@@ -195,6 +195,30 @@ impl EdgeHandle {
             self.count_refused();
         }
         prepared
+    }
+
+    /// Waits until every worker has answered, from within its loop. One that drains has nothing to say and is not waited for.
+    ///
+    /// # Errors
+    /// Workers that do not answer within `patience`, by their number.
+    pub async fn answers(&self, patience: Duration) -> Result<(), Vec<usize>> {
+        let deadline = Instant::now() + patience;
+        let mut asked = Vec::new();
+        for (number, orders) in self.0.orders.iter().enumerate() {
+            let (answer, answered) = oneshot::channel();
+            asked.push((
+                number,
+                answered,
+                timeout_at(deadline, orders.send(Order::Answer(answer))).await.is_err(),
+            ));
+        }
+        let mut silent = Vec::new();
+        for (number, answered, is_silent) in asked {
+            if is_silent || timeout_at(deadline, answered).await.is_err() {
+                silent.push(number);
+            }
+        }
+        if silent.is_empty() { Ok(()) } else { Err(silent) }
     }
 
     /// Counts a reload that came to nothing before [`prepare`](Self::prepare), such as for a fault in a file.

@@ -18,7 +18,7 @@ use crate::admin::{self, Admin};
 use crate::edge::EdgeError;
 use crate::listener::StreamPolicy;
 use crate::snapshot::{Common, Snapshot, TooLong};
-use crate::worker::Switch;
+use crate::worker::{Order, Switch};
 pub(crate) use counts::Reloads;
 use places::{Key, Places};
 
@@ -26,7 +26,7 @@ use places::{Key, Places};
 #[derive(Debug)]
 pub(crate) struct Core {
     /// One per worker.
-    pub(crate) orders: Vec<mpsc::Sender<Switch>>,
+    pub(crate) orders: Vec<mpsc::Sender<Order>>,
     pub(crate) limits: Arc<ConnectionLimits>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) tickets: Tickets,
@@ -179,7 +179,7 @@ impl PreparedEdge {
         let switching = async {
             for (order, switch) in orders.iter().zip(switches) {
                 // A worker that has ended serves nobody with anything.
-                let _ = order.send(switch).await;
+                let _ = order.send(Order::Switch(Box::new(switch))).await;
             }
             for switched in switched {
                 let _ = switched.await;

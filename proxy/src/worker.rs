@@ -34,10 +34,19 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) maintenance: Arc<Maintenance>,
     pub(crate) now: fn() -> SystemTime,
-    pub(crate) orders: mpsc::Receiver<Switch>,
+    pub(crate) orders: mpsc::Receiver<Order>,
     pub(crate) stop: watch::Receiver<bool>,
     /// Another process goes on where this one stops.
     pub(crate) has_successor: Arc<AtomicBool>,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Serve with this from now on.
+    Switch(Box<Switch>),
+    /// Say that you serve.
+    Answer(oneshot::Sender<()>),
 }
 
 /// A configuration for one worker.
@@ -83,14 +92,19 @@ impl Worker {
                 biased;
                 // An error means that nobody can tell us to stop any more: that is a word to stop too.
                 _ = self.stop.wait_for(|stop| *stop) => break,
-                switch = self.orders.recv() => {
-                    let Some(switch) = switch else { break };
-                    if let Err(error) = places.switch(switch).await {
-                        tracing::error!(%error, "a socket is not served");
+                order = self.orders.recv() => match order {
+                    None => break,
+                    Some(Order::Switch(switch)) => {
+                        if let Err(error) = places.switch(*switch).await {
+                            tracing::error!(%error, "a socket is not served");
+                        }
                     }
-                }
+                    // Who asked may have lost patience.
+                    Some(Order::Answer(answer)) => drop(answer.send(())),
+                },
             }
         }
+        drop(self.orders);
         places.end(self.has_successor.load(Ordering::Relaxed)).await;
         Ok(())
     }

@@ -58,13 +58,15 @@ fn idle_connections_do_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_hangup_does_not_end_it() {
+fn a_hangup_reloads() {
     let folder = Folder::new();
     let upstream = Upstream::start();
     let mut gatehouse = Gatehouse::start(&folder, &yaml("127.0.0.1:0", &upstream));
     let _running = gatehouse.tcp("http");
     gatehouse.process.signal(Signal::HUP);
-    gatehouse.process.wait_for("what became of it", |line| line.contains("reload").then_some(()));
+    gatehouse
+        .process
+        .wait_for("what became of it", |line| line.contains("configuration reloaded").then_some(()));
     gatehouse.client("http").get("x", "/").expect(200);
     assert_eq!(gatehouse.process.stop().code(), Some(0));
 }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use accept::Change;
 use clap::{Parser, Subcommand};
@@ -148,11 +149,11 @@ impl Work for Alone {
         Err(Fault::new("this version does not reload yet, restart it instead"))
     }
 
-    fn commit(&self, (): ()) {}
+    async fn commit(&self, (): ()) {}
 
     fn handed_over(&self) {}
 
-    async fn answers(&self) -> Result<(), String> {
+    async fn answers(&self, _: Duration) -> Result<(), String> {
         Ok(())
     }
 }

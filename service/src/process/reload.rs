@@ -39,7 +39,6 @@ pub(super) async fn reload<W: Work>(
             Answer { exit: 0, lines }
         }
         Err(fault) => {
-            work.refused();
             error!(duration_ms, "reload failed, the old configuration stays in force");
             // One line for each fault, with the lines that underline it.
             for fault in paragraphs(&fault.text) {
@@ -65,15 +64,19 @@ async fn attempt<W: Work>(
     sockets: &Sockets,
     in_force: &mut InForce,
 ) -> Result<Report, Fault> {
-    let conf::Loaded { config, warnings, effective } = files.load().await?;
     let mut change = sockets.change();
-    // It stays where it is, wherever `data_dir` leads now.
-    if let Some(bind) = &in_force.control {
-        bind_control(&mut change, bind).await?;
-    }
+    let began = async {
+        // It stays where it is, wherever `data_dir` leads now.
+        if let Some(bind) = &in_force.control {
+            bind_control(&mut change, bind).await?;
+        }
+        files.load().await
+    };
+    let loaded = began.await.inspect_err(|_| work.refused())?;
+    let conf::Loaded { config, warnings, effective } = loaded;
     let prepared = work.prepare(config, &mut change).await?;
     let sockets = change.commit();
-    work.commit(prepared);
+    work.commit(prepared).await;
     let differences = conf::differences(&in_force.effective, &effective);
     in_force.effective = effective;
     in_force.generation += 1;
@@ -85,26 +88,15 @@ impl Report {
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (listener, address) in &self.sockets.opened {
-            info!(listener, %address, "listening");
             lines.push(format!("{listener} listens on {address}"));
         }
         for (listener, address) in &self.sockets.closed {
-            info!(listener, %address, "not listening any more");
             lines.push(format!("{listener} does not listen on {address} any more"));
         }
         for difference in &self.differences {
-            if needs_upgrade(&difference.key) {
-                let key = &difference.key;
-                warn!(
-                    key,
-                    "a change that a reload cannot make: it takes effect with `gatehouse upgrade` or a restart"
-                );
-                lines.push(format!(
-                    "warning: {difference}: takes effect with `gatehouse upgrade` or a restart"
-                ));
-            } else {
-                lines.push(difference.to_string());
-            }
+            let needs_start = difference.key == THREADS;
+            let rest = if needs_start { ": takes effect with `gatehouse upgrade` or a restart" } else { "" };
+            lines.push(format!("{}{difference}{rest}", if needs_start { "warning: " } else { "" }));
         }
         if lines.is_empty() {
             lines.push("no setting has changed; files that it names were read again".to_owned());
@@ -117,10 +109,8 @@ impl Report {
     }
 }
 
-/// What is fixed with the start of a process.
-fn needs_upgrade(key: &str) -> bool {
-    ["data_dir", "edge.threads"].contains(&key)
-}
+/// Fixed with the start of a process.
+const THREADS: &str = "edge.threads";
 
 /// The control socket, in a change.
 ///

@@ -1,11 +1,12 @@
 //! The life of a process while it serves: one supervisor owns signals, control socket and successor, and does one thing at a time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use accept::Change;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::control::{Control, Errand, Inbox, Request, Taker, failed};
@@ -31,10 +32,10 @@ pub trait Work: Send + Sync + 'static {
         change: &mut Change,
     ) -> impl Future<Output = Result<Self::Prepared, Fault>> + Send;
 
-    /// Puts it in force. The change is committed.
-    fn commit(&self, prepared: Self::Prepared);
+    /// Puts it in force; the change is committed. When this returns, whoever asks is served with it.
+    fn commit(&self, prepared: Self::Prepared) -> impl Future<Output = ()> + Send;
 
-    /// A reload came to nothing.
+    /// A reload came to nothing before anything was prepared.
     fn refused(&self) {}
 
     /// Another process serves the same sockets now; the word to stop follows.
@@ -43,8 +44,8 @@ pub trait Work: Send + Sync + 'static {
     /// Returns once everything that serves has answered.
     ///
     /// # Errors
-    /// What will not answer any more.
-    fn answers(&self) -> impl Future<Output = Result<(), String>> + Send;
+    /// What does not answer within `patience`.
+    fn answers(&self, patience: Duration) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// What serves, and ends by itself when told to stop.
@@ -130,10 +131,9 @@ impl Life {
                 Ok(()) => Fault::new("it ended before it was ready"),
                 Err(fault) => fault,
             },
-            answered = timeout(reload::DEADLINE, work.answers()) => match answered {
-                Ok(Ok(())) => return former.hand_over(&self.sockets).await,
-                Ok(Err(text)) => Fault::new(text),
-                Err(_) => Fault::new("not everything serves"),
+            answered = work.answers(FIRST_ANSWER) => match answered {
+                Ok(()) => return former.hand_over(&self.sockets).await,
+                Err(text) => Fault::new(text),
             },
         };
         former.give_up(&fault).await;
@@ -259,6 +259,9 @@ fn not_replaced(fault: &Fault, answer: Option<tokio::sync::oneshot::Sender<Answe
         let _ = answer.send(Answer { exit: fault.exit, lines });
     }
 }
+
+/// How long all that serves may take to begin.
+const FIRST_ANSWER: Duration = Duration::from_secs(30);
 
 fn flat(ended: Result<Result<(), Fault>, tokio::task::JoinError>) -> Result<(), Fault> {
     ended.unwrap_or_else(|error| Err(Fault::of(&error)))

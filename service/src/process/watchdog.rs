@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::supervisor::Work;
@@ -39,23 +39,21 @@ async fn watch<W: Work>(work: &W, period: Duration, alive: impl Fn()) {
     let mut is_fine = true;
     loop {
         let next = Instant::now() + half;
-        match timeout(half, work.answers()).await {
-            Ok(Ok(())) => {
+        match work.answers(half).await {
+            Ok(()) => {
                 if !is_fine {
                     info!("everything answers again");
                 }
                 is_fine = true;
                 alive();
             }
-            Ok(Err(fault)) if is_fine => {
+            Err(fault) => {
+                // Once, and not as often as it is asked.
+                if is_fine {
+                    warn!(error = fault, "the watchdog is not told that we live");
+                }
                 is_fine = false;
-                warn!(error = fault, "the watchdog is not told that we live");
             }
-            Err(_) if is_fine => {
-                is_fine = false;
-                warn!("the watchdog is not told that we live: not everything answers in half of its period");
-            }
-            Ok(Err(_)) | Err(_) => {}
         }
         sleep_until(next).await;
     }
@@ -71,7 +69,7 @@ mod tests {
     use super::super::Fault;
     use super::*;
 
-    /// Answers, fails, and then hangs, five times each.
+    /// Answers five times.
     struct Moody(AtomicU32);
 
     impl Work for Moody {
@@ -81,16 +79,16 @@ mod tests {
             Ok(())
         }
 
-        fn commit(&self, (): ()) {}
+        async fn commit(&self, (): ()) {}
 
         fn handed_over(&self) {}
 
-        async fn answers(&self) -> Result<(), String> {
-            match self.0.fetch_add(1, Ordering::Relaxed) / 5 {
-                0 => Ok(()),
-                1 => Err("edge-0 does not answer".into()),
-                _ => std::future::pending().await,
+        async fn answers(&self, patience: Duration) -> Result<(), String> {
+            if self.0.fetch_add(1, Ordering::Relaxed) < 5 {
+                return Ok(());
             }
+            tokio::time::sleep(patience).await;
+            Err("edge-0 does not answer".into())
         }
     }
 
@@ -100,7 +98,7 @@ mod tests {
         let watching = watch(&work, Duration::from_secs(20), || {
             words.fetch_add(1, Ordering::Relaxed);
         });
-        let _ = timeout(Duration::from_secs(151), watching).await;
+        let _ = tokio::time::timeout(Duration::from_secs(151), watching).await;
         assert_eq!(words.into_inner(), 5, "at once, then every 10 s");
         assert_eq!(work.0.into_inner(), 16, "asked all the time");
     }
