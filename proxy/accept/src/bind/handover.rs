@@ -38,7 +38,7 @@ pub struct Label {
 enum LabelOrigin {
     Tcp { any_port: Option<AnyPort> },
     Unix { path: PathBuf, mode: u32, device: u64, inode: u64 },
-    Inherited { index: usize },
+    Inherited { index: usize, name: Option<Arc<str>> },
 }
 
 /// Why sockets of a former process are not taken.
@@ -57,7 +57,9 @@ impl Sockets {
     pub fn offer(&self) -> std::io::Result<Vec<Passed>> {
         let mut groups = self.lock().groups.clone();
         let is_held = |index| {
-            groups.iter().any(|group| matches!(group.origin, Origin::Inherited(held) if held == index))
+            groups
+                .iter()
+                .any(|group| matches!(group.origin, Origin::Inherited { index: held, .. } if held == index))
         };
         let mut unasked = Vec::new();
         for (index, socket) in inherited::all() {
@@ -65,7 +67,7 @@ impl Sockets {
                 unasked.push(Group {
                     listener: "".into(),
                     address: address(&socket)?,
-                    origin: Origin::Inherited(index),
+                    origin: Origin::Inherited { index, name: inherited::name_of(index) },
                     sockets: vec![Arc::new(socket)],
                 });
             }
@@ -105,7 +107,7 @@ impl Sockets {
                     // The name it was bound by may be relative to where that was.
                     let address = match &origin {
                         Origin::Unix { file, .. } => BoundAddress::Unix(Some(file.path().to_owned())),
-                        Origin::Tcp(_) | Origin::Inherited(_) => address,
+                        Origin::Tcp(_) | Origin::Inherited { .. } => address,
                     };
                     groups.push((label.group, Group { listener, address, origin, sockets: vec![socket] }));
                 }
@@ -154,7 +156,7 @@ impl LabelOrigin {
                 let (device, inode) = file.device_and_inode();
                 Self::Unix { path: file.path().to_owned(), mode: *mode, device, inode }
             }
-            Origin::Inherited(index) => Self::Inherited { index: *index },
+            Origin::Inherited { index, name } => Self::Inherited { index: *index, name: name.clone() },
         }
     }
 
@@ -164,7 +166,7 @@ impl LabelOrigin {
             Self::Unix { path, mode, device, inode } => {
                 Origin::Unix { file: Arc::new(SocketFile::of_another(path, (device, inode))), mode }
             }
-            Self::Inherited { index } => Origin::Inherited(index),
+            Self::Inherited { index, name } => Origin::Inherited { index, name },
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 
 use conf::SocketKind;
 use socket2::{Domain, Socket, Type};
@@ -28,11 +29,27 @@ pub(super) fn all() -> Vec<(usize, Socket)> {
     (0..count.min(MOST)).filter_map(socket).collect()
 }
 
+/// Whether anything was handed over to this process by whoever started it.
+pub(super) fn is_any() -> bool {
+    env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
+}
+
+/// The name of inherited socket `index`, if it has one.
+pub(super) fn name_of(index: usize) -> Option<Arc<str>> {
+    let names = env::var("LISTEN_FDNAMES").ok()?;
+    names.split(':').nth(index).map(Into::into)
+}
+
 /// The index of the inherited socket that has this name (`LISTEN_FDNAMES`), which no other may have.
 pub(super) fn index_of(name: &str) -> Result<usize, BindError> {
     let names = env::var("LISTEN_FDNAMES").ok();
     index_in(names.as_deref(), name)
         .map_err(|problem| BindError::InheritedName { name: name.to_owned(), problem })
+}
+
+/// Of several sockets with one name none is meant.
+pub(super) fn ambiguous(name: &str) -> BindError {
+    BindError::InheritedName { name: name.to_owned(), problem: SEVERAL.to_owned() }
 }
 
 fn index_in(names: Option<&str>, name: &str) -> Result<usize, String> {
@@ -49,11 +66,7 @@ fn index_in(names: Option<&str>, name: &str) -> Result<usize, String> {
         ));
     };
     if found.next().is_some() {
-        return Err(
-            "several have this name; give each a socket unit with a FileDescriptorName= of its own, \
-                    or refer to them by their place, as `fd`"
-                .into(),
-        );
+        return Err(SEVERAL.to_owned());
     }
     Ok(index)
 }
@@ -103,6 +116,8 @@ fn checked(descriptor: RawFd, kind: SocketKind) -> Result<Socket, String> {
     Ok(socket)
 }
 
+const SEVERAL: &str = "several have this name; give each a socket unit with a FileDescriptorName= of its own, \
+                      or refer to them by their place, as `fd`";
 /// As many as `fd` in a bind can name.
 const MOST: usize = 1024;
 /// SD_LISTEN_FDS_START

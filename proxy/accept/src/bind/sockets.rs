@@ -46,8 +46,8 @@ pub(super) enum Origin {
     Tcp(Option<AnyPort>),
     /// By the file.
     Unix { file: Arc<SocketFile>, mode: u32 },
-    /// By the index.
-    Inherited(usize),
+    /// By the index, or the name.
+    Inherited { index: usize, name: Option<Arc<str>> },
 }
 
 /// A bind to port 0: the `ordinal`th of its listener that asked for this address.
@@ -124,7 +124,7 @@ impl Change {
             }
             Bind::Socket { path, mode } => self.unix(listener, path, mode.unwrap_or(DEFAULT_MODE))?,
             Bind::Fd { index, kind } => self.inherited(listener, *index, *kind)?,
-            Bind::FdName { name, kind } => self.inherited(listener, inherited::index_of(name)?, *kind)?,
+            Bind::FdName { name, kind } => self.inherited(listener, self.index_of(name)?, *kind)?,
         };
         let bound = group.bound(sockets, held).map_err(|error| bind_error(&group.address, error))?;
         self.groups.push(group);
@@ -193,7 +193,7 @@ impl Change {
             let is_meant = match (&group.origin, any_port) {
                 (Origin::Tcp(Some(held)), Some(asked)) => held == asked,
                 (Origin::Tcp(_), None) => held == folded(address),
-                (Origin::Tcp(None) | Origin::Unix { .. } | Origin::Inherited(_), _) => false,
+                (Origin::Tcp(None) | Origin::Unix { .. } | Origin::Inherited { .. }, _) => false,
             };
             is_meant && !self.groups.iter().any(|other| other.competes_with(held))
         })
@@ -270,13 +270,31 @@ impl Change {
         Ok((group, false))
     }
 
+    /// The index of the inherited socket of this name: as whoever started us said, or what a former process was told.
+    fn index_of(&self, name: &str) -> Result<usize, BindError> {
+        let named = |group: &Group| match &group.origin {
+            Origin::Inherited { index, name: Some(other) } if **other == *name => Some(*index),
+            Origin::Inherited { .. } | Origin::Tcp(_) | Origin::Unix { .. } => None,
+        };
+        if inherited::is_any() {
+            return inherited::index_of(name);
+        }
+        let found: Vec<_> = self.registry.lock().groups.iter().filter_map(named).collect();
+        match found.as_slice() {
+            [] => inherited::index_of(name),
+            [index] => Ok(*index),
+            [_, _, ..] => Err(inherited::ambiguous(name)),
+        }
+    }
+
     fn inherited(
         &mut self,
         listener: &str,
         index: usize,
         kind: SocketKind,
     ) -> Result<(Group, bool), BindError> {
-        let is_it = |group: &Group| matches!(group.origin, Origin::Inherited(other) if other == index);
+        let is_it =
+            |group: &Group| matches!(group.origin, Origin::Inherited { index: other, .. } if other == index);
         if let Some(other) = self.groups.iter().find(|group| is_it(group)) {
             return Err(twice(format_args!("inherited socket {index}"), other));
         }
@@ -296,7 +314,7 @@ impl Change {
         let group = Group {
             listener: listener.into(),
             address: address(&socket).map_err(failed)?,
-            origin: Origin::Inherited(index),
+            origin: Origin::Inherited { index, name: inherited::name_of(index) },
             sockets: vec![Arc::new(socket)],
         };
         Ok((group, false))
@@ -323,7 +341,7 @@ impl Registry {
         let (mut closed, mut kept) = (Vec::new(), Vec::new());
         for group in before.into_iter().filter(|group| not_in(&groups, group)) {
             match &group.origin {
-                Origin::Inherited(_) => kept.push(group),
+                Origin::Inherited { .. } => kept.push(group),
                 Origin::Tcp(_) => closed.push(group),
                 Origin::Unix { file, .. } => {
                     if self.borrowed {
@@ -358,7 +376,7 @@ impl Group {
         let all = self.sockets.iter().cycle().take(self.sockets.len().max(count));
         let file = match &self.origin {
             Origin::Unix { file, .. } => Some(file),
-            Origin::Tcp(_) | Origin::Inherited(_) => None,
+            Origin::Tcp(_) | Origin::Inherited { .. } => None,
         };
         let sockets = all.map(|socket| match self.address {
             BoundAddress::Tcp(_) => BoundSocket::tcp(socket),
