@@ -1,10 +1,10 @@
 //! Listening sockets: TCP, Unix and inherited ones, and the registry of all that this process has ([`Sockets`]). The only file
-//! with `unsafe`: taking over a descriptor by its number. It knows nothing of what is spoken on them.
+//! with `unsafe`: taking over a descriptor by its number, and a socket option that no crate has. It knows nothing of what is spoken on them.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -207,6 +207,31 @@ fn clone_of(descriptor: RawFd) -> io::Result<OwnedFd> {
     // ends with the clone.
     unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()
 }
+
+/// Bytes of an answer that the system takes from us while the client takes none of them: at most about this many, on every connection
+/// of this listening socket. Otherwise it is as many as fit into the send buffer, up to 4 MiB: an answer of 1 MiB would be gone for us at
+/// once, no deadline would see how slowly the client takes it, and some thousand such clients would use up the memory that the
+/// system has for all of TCP (`net.ipv4.tcp_mem`), and stop everybody. What is under way to the client does not count, so
+/// long fast ways stay fast.
+fn limit_unsent(socket: &Socket) -> io::Result<()> {
+    let most: libc::c_uint = UNSENT_BYTES;
+    let size = libc::socklen_t::try_from(size_of_val(&most)).map_err(|_| io::ErrorKind::InvalidInput)?;
+    #[expect(unsafe_code, reason = "neither socket2 nor rustix has this option")]
+    // SAFETY: the descriptor is open, since `socket` is borrowed, and the option is read from an integer of the size that is given.
+    let outcome = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            (&raw const most).cast(),
+            size,
+        )
+    };
+    if outcome == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// As much as two reads from an upstream: more is fetched before a fast client has taken it all.
+const UNSENT_BYTES: u32 = 128 << 10;
 
 /// Connections that wait for accept(2); the system caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;

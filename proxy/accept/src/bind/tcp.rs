@@ -127,7 +127,8 @@ fn unbound(address: SocketAddr) -> io::Result<Socket> {
 /// Options that accepted connections inherit.
 pub(super) fn prepare(socket: &Socket) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
+    super::limit_unsent(socket)
 }
 
 /// Half of the time after which common home routers forget an idle connection (five minutes).

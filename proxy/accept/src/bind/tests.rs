@@ -3,10 +3,12 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::time::Duration;
 
 use conf::{Bind, SocketKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::timeout;
 
 use super::*;
 use crate::fixtures::bind;
@@ -62,6 +64,24 @@ async fn port_zero_is_reported_and_accepts() {
     let mut read = [0; 5];
     stream.read_exact(&mut read).await.unwrap();
     assert_eq!(&read, b"hello");
+}
+
+#[tokio::test]
+async fn the_system_takes_little_for_a_client_that_takes_nothing() {
+    let bound = bind(&tcp("127.0.0.1:0"), 1).await.unwrap();
+    let address = ("127.0.0.1", port(&bound));
+    let listener = listeners(bound).remove(0);
+    let client = tokio::net::TcpSocket::new_v4().unwrap();
+    client.set_recv_buffer_size(4096).unwrap();
+    let client = client.connect(SocketAddr::from(([127, 0, 0, 1], address.1))).await.unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut written = 0;
+    while let Ok(count) = timeout(Duration::from_secs(1), stream.write(&[b'x'; 1 << 14])).await {
+        written += count.unwrap();
+        assert!(written < 400 << 10, "{written} bytes");
+    }
+    assert!(written >= 64 << 10, "only {written} bytes");
+    drop(client);
 }
 
 #[tokio::test]
