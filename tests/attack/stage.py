@@ -4,6 +4,7 @@ import os
 import pwd
 import resource
 import secrets
+import statistics
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from servers import SMALL_BODY, Server, Template, free_ports  # noqa: E402
 
 HOST = "matrix.example.com"
 LARGE_BYTES = 1 << 20
-PORTS = ("upstream", "uploads", "nginx_http", "nginx_https", "gatehouse_http", "gatehouse_https", "admin")
+PORTS = ("upstream", "uploads", "nginx_http", "nginx_https", "gatehouse_http", "gatehouse_https")
 
 
 class Stage:
@@ -51,18 +52,20 @@ class Stage:
         values = self._fresh(upstream=upstream.http, nginx_limit=limit)
         return self._nginx("nginx", values, "nginx_http", "nginx_https")
 
-    def gatehouse(self, upstream, per_address, limits=""):
-        """With its defaults when `per_address` is None, and `limits` (YAML, below `edge`)."""
+    def gatehouse(self, upstream, per_address, limits="", listeners=()):
+        """With its defaults when `per_address` is None, `limits` (YAML, below `edge`), and more listeners without TLS."""
         values = self._fresh(upstream=upstream.http)
         lines = [limits] if limits else []
         if per_address is not None:
             lines.append(f"limits: {{max_connections_per_ip: {per_address}}}")
         values["gatehouse_limits"] = "\n  ".join(lines)
+        more = free_ports(*listeners)
+        values["gatehouse_listeners"] = "\n    ".join(
+            f'- {{name: {name}, binds: [{{address: "127.0.0.1:{port}"}}]}}' for name, port in more.items())
         configuration = self._render("gatehouse.yaml", values)
-        ports = [values["gatehouse_http"], values["gatehouse_https"]]
-        command = [self.gatehouse_program, "run", "-c", configuration]
-        server = Server("gatehouse", command, self.folder, [*ports, values["admin"]], *ports)
-        server.admin = values["admin"]
+        ports = [values["gatehouse_http"], values["gatehouse_https"], *more.values()]
+        server = Server("gatehouse", [self.gatehouse_program, "run", "-c", configuration], self.folder, ports, *ports[:2])
+        server.more = more
         return server
 
     def _fresh(self, **more):
@@ -98,6 +101,8 @@ class Look:
     at: float
     descriptors: int
     resident: int
+    # Connections of attackers to each port.
+    held: dict
 
 
 class Watch:
@@ -136,6 +141,20 @@ class Watch:
             self.looks.append(self._look())
             self.upstream_peak = max(self.upstream_peak, descriptors(self._upstream) - self._upstream_before)
 
+    def average(self, port):
+        """Connections that attackers held to a port, on average."""
+        return statistics.mean(look.held.get(port, 0) for look in self.looks)
+
+    def peak(self, port):
+        return max(look.held.get(port, 0) for look in self.looks)
+
+    def life(self, port):
+        """Seconds from when half of the most was open to when half of it was closed again; None when that never came."""
+        half = self.peak(port) / 2
+        opened = next((look.at for look in self.looks if look.held.get(port, 0) >= half), None)
+        closed = next((look.at for look in self.looks if opened and look.at > opened and look.held.get(port, 0) < half), None)
+        return closed - opened if closed else None
+
     def left(self, patience):
         """Descriptors that the server has more than before, once it has had time to close what was open."""
         deadline = time.monotonic() + patience
@@ -144,7 +163,20 @@ class Watch:
         return left
 
     def _look(self):
-        return Look(time.monotonic(), descriptors(self._server), resident_bytes(self._server.pids()))
+        held = held_by_attackers(self._server.all_ports())
+        return Look(time.monotonic(), descriptors(self._server), resident_bytes(self._server.pids()), held)
+
+
+def held_by_attackers(ports):
+    """How many established connections from 127.0.0.1 there are to each of these ports; the honest clients have another address."""
+    held = {}
+    with open("/proc/net/tcp") as table:
+        next(table)
+        for line in table:
+            _, local, remote, state, *_ = line.split(maxsplit=4)
+            if state == "01" and remote.startswith("0100007F:") and (port := int(local.partition(":")[2], 16)) in ports:
+                held[port] = held.get(port, 0) + 1
+    return held
 
 
 def descriptors(server):

@@ -62,6 +62,9 @@ class Server:
             self._process.wait()
         self._process = None
 
+    def all_ports(self):
+        return {*self._ports, self.http, self.https}
+
     def pids(self):
         pid = self._process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
