@@ -11,9 +11,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use socket2::{Socket, Type};
 
+use super::BoundAddress;
+use super::inherited::Place;
 use super::sockets::{AnyPort, Group, Origin, Sockets, address};
 use super::unix::SocketFile;
-use super::{BoundAddress, inherited};
 
 /// A socket for another process.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct Label {
 enum LabelOrigin {
     Tcp { any_port: Option<AnyPort> },
     Unix { path: PathBuf, mode: u32, device: u64, inode: u64 },
-    Inherited { index: usize, name: Option<Arc<str>> },
+    Inherited(Place),
 }
 
 /// Why sockets of a former process are not taken.
@@ -56,22 +57,7 @@ impl Sockets {
     /// When the process has no descriptors left.
     pub fn offer(&self) -> std::io::Result<Vec<Passed>> {
         let mut groups = self.lock().groups.clone();
-        let is_held = |index| {
-            groups
-                .iter()
-                .any(|group| matches!(group.origin, Origin::Inherited { index: held, .. } if held == index))
-        };
-        let mut unasked = Vec::new();
-        for (index, socket) in inherited::all() {
-            if !is_held(index) {
-                unasked.push(Group {
-                    listener: "".into(),
-                    address: address(&socket)?,
-                    origin: Origin::Inherited { index, name: inherited::name_of(index) },
-                    sockets: vec![Arc::new(socket)],
-                });
-            }
-        }
+        let mut unasked = self.unasked();
         groups.append(&mut unasked);
         let mut all = Vec::new();
         for (number, group) in groups.iter().enumerate() {
@@ -107,7 +93,7 @@ impl Sockets {
                     // The name it was bound by may be relative to where that was.
                     let address = match &origin {
                         Origin::Unix { file, .. } => BoundAddress::Unix(Some(file.path().to_owned())),
-                        Origin::Tcp(_) | Origin::Inherited { .. } => address,
+                        Origin::Tcp(_) | Origin::Inherited(_) => address,
                     };
                     groups.push((label.group, Group { listener, address, origin, sockets: vec![socket] }));
                 }
@@ -156,7 +142,7 @@ impl LabelOrigin {
                 let (device, inode) = file.device_and_inode();
                 Self::Unix { path: file.path().to_owned(), mode: *mode, device, inode }
             }
-            Origin::Inherited { index, name } => Self::Inherited { index: *index, name: name.clone() },
+            Origin::Inherited(place) => Self::Inherited(place.clone()),
         }
     }
 
@@ -166,7 +152,7 @@ impl LabelOrigin {
             Self::Unix { path, mode, device, inode } => {
                 Origin::Unix { file: Arc::new(SocketFile::of_another(path, (device, inode))), mode }
             }
-            Self::Inherited { index, name } => Origin::Inherited { index, name },
+            Self::Inherited(place) => Origin::Inherited(place),
         }
     }
 }
@@ -182,7 +168,7 @@ fn checked(socket: &Socket, origin: &LabelOrigin) -> Result<BoundAddress, String
     match (origin, &address) {
         (LabelOrigin::Tcp { .. }, BoundAddress::Tcp(_))
         | (LabelOrigin::Unix { .. }, BoundAddress::Unix(_))
-        | (LabelOrigin::Inherited { .. }, _) => Ok(address),
+        | (LabelOrigin::Inherited(_), _) => Ok(address),
         (LabelOrigin::Tcp { .. } | LabelOrigin::Unix { .. }, _) => Err(format!("it is {address}")),
     }
 }

@@ -1,10 +1,12 @@
 //! Sockets handed over by whoever started us: systemd's `LISTEN_FDS` protocol, sd_listen_fds(3).
 
 use std::env;
+use std::fmt;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
 use conf::SocketKind;
+use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
 use super::{BindError, clone_of, tcp};
@@ -17,39 +19,84 @@ pub(super) fn socket(index: usize, kind: SocketKind) -> Result<Socket, BindError
         .map_err(|problem| BindError::Inherited { index, problem })
 }
 
-/// Every inherited socket that is a listening one, with its index. What is something else is left out.
-pub(super) fn all() -> Vec<(usize, Socket)> {
+/// Which of the inherited sockets one is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// Counted from 0.
+    pub(super) index: usize,
+    /// From `LISTEN_FDNAMES`; several may have the same.
+    pub(super) name: Option<Arc<str>>,
+}
+
+/// How a bind refers to one.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which<'a> {
+    /// By its place.
+    Index(usize),
+    /// By its name.
+    Name(&'a str),
+}
+
+impl Which<'_> {
+    /// Whether it means this one.
+    pub(super) fn is(self, place: &Place) -> bool {
+        match self {
+            Self::Index(index) => index == place.index,
+            Self::Name(name) => place.name.as_deref() == Some(name),
+        }
+    }
+
+    /// What is wrong with it.
+    pub(super) fn error(self, problem: String) -> BindError {
+        match self {
+            Self::Index(index) => BindError::Inherited { index, problem },
+            Self::Name(name) => BindError::InheritedName { name: name.to_owned(), problem },
+        }
+    }
+
+    /// Where it is among those of this process.
+    ///
+    /// # Errors
+    /// There is none of this name, or there are several.
+    pub(super) fn place(self) -> Result<Place, BindError> {
+        let names = env::var("LISTEN_FDNAMES").ok();
+        let index = match self {
+            Self::Index(index) => index,
+            Self::Name(name) => index_in(names.as_deref(), name).map_err(|problem| self.error(problem))?,
+        };
+        Ok(Place { index, name: name_at(names.as_deref(), index) })
+    }
+}
+
+impl fmt::Display for Which<'_> {
+    /// `inherited socket 0`, or with its name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(index) => write!(f, "inherited socket {index}"),
+            Self::Name(name) => write!(f, "inherited socket `{name}`"),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.as_deref().map_or(Which::Index(self.index), Which::Name).fmt(f)
+    }
+}
+
+/// Every inherited socket that is a listening one. What is something else is left out.
+pub(super) fn all() -> Vec<(Place, Socket)> {
+    let names = env::var("LISTEN_FDNAMES").ok();
     let socket = |index| {
-        socket(index, SocketKind::Tcp)
-            .or_else(|_| socket(index, SocketKind::Unix))
-            .ok()
-            .map(|found| (index, found))
+        let found = socket(index, SocketKind::Tcp).or_else(|_| socket(index, SocketKind::Unix)).ok()?;
+        Some((Place { index, name: name_at(names.as_deref(), index) }, found))
     };
     let count = env::var("LISTEN_FDS").ok().and_then(|count| count.parse().ok()).unwrap_or(0);
     (0..count.min(MOST)).filter_map(socket).collect()
 }
 
-/// Whether anything was handed over to this process by whoever started it.
-pub(super) fn is_any() -> bool {
-    env::var("LISTEN_PID").is_ok_and(|pid| pid.parse() == Ok(std::process::id()))
-}
-
-/// The name of inherited socket `index`, if it has one.
-pub(super) fn name_of(index: usize) -> Option<Arc<str>> {
-    let names = env::var("LISTEN_FDNAMES").ok()?;
-    names.split(':').nth(index).map(Into::into)
-}
-
-/// The index of the inherited socket that has this name (`LISTEN_FDNAMES`), which no other may have.
-pub(super) fn index_of(name: &str) -> Result<usize, BindError> {
-    let names = env::var("LISTEN_FDNAMES").ok();
-    index_in(names.as_deref(), name)
-        .map_err(|problem| BindError::InheritedName { name: name.to_owned(), problem })
-}
-
-/// Of several sockets with one name none is meant.
-pub(super) fn ambiguous(name: &str) -> BindError {
-    BindError::InheritedName { name: name.to_owned(), problem: SEVERAL.to_owned() }
+fn name_at(names: Option<&str>, index: usize) -> Option<Arc<str>> {
+    names?.split(':').nth(index).filter(|name| !name.is_empty()).map(Arc::from)
 }
 
 fn index_in(names: Option<&str>, name: &str) -> Result<usize, String> {
@@ -66,7 +113,7 @@ fn index_in(names: Option<&str>, name: &str) -> Result<usize, String> {
         ));
     };
     if found.next().is_some() {
-        return Err(SEVERAL.to_owned());
+        return Err(SEVERAL.into());
     }
     Ok(index)
 }
@@ -116,8 +163,9 @@ fn checked(descriptor: RawFd, kind: SocketKind) -> Result<Socket, String> {
     Ok(socket)
 }
 
-const SEVERAL: &str = "several have this name; give each a socket unit with a FileDescriptorName= of its own, \
-                      or refer to them by their place, as `fd`";
+/// What is wrong with a name that several have.
+pub(super) const SEVERAL: &str = "several have this name; give each a socket unit with a FileDescriptorName= of its own, \
+                                  or refer to them by their place, as `fd`";
 /// As many as `fd` in a bind can name.
 const MOST: usize = 1024;
 /// SD_LISTEN_FDS_START
@@ -153,6 +201,8 @@ mod tests {
         let names = Some("http:https:two:two:a b");
         assert_eq!(index_in(names, "https"), Ok(1));
         assert_eq!(index_in(names, "a b"), Ok(4));
+        assert_eq!(name_at(names, 4).as_deref(), Some("a b"));
+        assert_eq!((name_at(names, 5), name_at(None, 0), name_at(Some(":b"), 0)), (None, None, None));
         let problem = |names, name| index_in(names, name).unwrap_err();
         assert!(
             problem(names, "HTTPS").contains("only `http`, `https`, `two`"),

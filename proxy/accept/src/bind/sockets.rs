@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use conf::{Bind, SocketKind};
 use socket2::Socket;
 
+use super::inherited::{self, Place, SEVERAL, Which};
 use super::tcp::{self, Candidate};
 use super::unix::{self, SocketFile};
-use super::{BACKLOG, BindError, Bound, BoundAddress, BoundSocket, bind_error, inherited};
+use super::{BACKLOG, BindError, Bound, BoundAddress, BoundSocket, bind_error};
 use crate::connection::folded;
 
 /// What this process listens on. Clones are the same registry.
@@ -46,8 +47,8 @@ pub(super) enum Origin {
     Tcp(Option<AnyPort>),
     /// By the file.
     Unix { file: Arc<SocketFile>, mode: u32 },
-    /// By the index, or the name.
-    Inherited { index: usize, name: Option<Arc<str>> },
+    /// By its place or its name, or by the address.
+    Inherited(Place),
 }
 
 /// A bind to port 0: the `ordinal`th of its listener that asked for this address.
@@ -87,6 +88,21 @@ impl Sockets {
         self.lock().groups.iter().map(Group::name).collect()
     }
 
+    /// What this process inherited and does not hold: no bind has asked for it yet.
+    pub(super) fn unasked(&self) -> Vec<Group> {
+        let registry = self.lock();
+        let is_held =
+            |index| registry.groups.iter().any(|group| group.place().is_some_and(|held| held.index == index));
+        let unasked = inherited::all().into_iter().filter(|(place, _)| !is_held(place.index));
+        let group = |(place, socket): (Place, Socket)| {
+            // An error means that it has no address, so that nothing can be reached there.
+            let address = address(&socket).ok()?;
+            let sockets = vec![Arc::new(socket)];
+            Some(Group { listener: "".into(), address, origin: Origin::Inherited(place), sockets })
+        };
+        unasked.filter_map(group).collect()
+    }
+
     /// Closes the registry's descriptors, at the beginning of the drain: from then on the accept loops alone keep a socket open.
     pub fn close(&self) {
         let closed = {
@@ -100,6 +116,20 @@ impl Sockets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Connections to these are accepted by nobody, and hang.
+    fn warn_of_unserved(&self, asked: &[Place]) {
+        let kept = self.all(|group| group.place().is_some_and(|place| !asked.contains(place)));
+        for group in kept.iter().chain(&self.unasked()) {
+            if let Some(place) = group.place() {
+                tracing::warn!(address = %group.address, "no listener is bound to {place}: who connects to it waits for nothing");
+            }
+        }
+    }
+
+    fn all(&self, wanted: impl Fn(&Group) -> bool) -> Vec<Group> {
+        self.lock().groups.iter().filter(|group| wanted(group)).cloned().collect()
+    }
+
     fn find(&self, wanted: impl Fn(&Group) -> bool) -> Option<Group> {
         self.lock().groups.iter().find(|group| wanted(group)).cloned()
     }
@@ -108,8 +138,8 @@ impl Sockets {
 impl Change {
     /// The sockets of one bind of a listener, at least `sockets` (at least one). The name has to be the listener's alone in this process.
     ///
-    /// What is held for the same address is given again, whatever form the bind has now; where the port is left to the system, what
-    /// the listener had at the same place. TCP: each socket has a queue of its own (`SO_REUSEPORT`), so that every thread has one;
+    /// What is held for the same address, or was inherited for it, is given, whatever form the bind has; where the port is left to the
+    /// system, what the listener had at the same place. TCP: each socket has a queue of its own (`SO_REUSEPORT`), so that every thread has one;
     /// Unix and inherited sockets: clones of one. A port that another process listens on is an error, even if that process
     /// uses `SO_REUSEPORT` too. A change of a Unix socket's mode takes effect with the commit.
     ///
@@ -123,8 +153,8 @@ impl Change {
                 self.tcp(listener, &candidates, sockets)?
             }
             Bind::Socket { path, mode } => self.unix(listener, path, mode.unwrap_or(DEFAULT_MODE))?,
-            Bind::Fd { index, kind } => self.inherited(listener, *index, *kind)?,
-            Bind::FdName { name, kind } => self.inherited(listener, self.index_of(name)?, *kind)?,
+            Bind::Fd { index, kind } => self.inherited(listener, Which::Index(*index), *kind)?,
+            Bind::FdName { name, kind } => self.inherited(listener, Which::Name(name), *kind)?,
         };
         let bound = group.bound(sockets, held).map_err(|error| bind_error(&group.address, error))?;
         self.groups.push(group);
@@ -140,9 +170,11 @@ impl Change {
             }
         }
         let groups = std::mem::take(&mut self.groups);
+        let asked: Vec<Place> = groups.iter().filter_map(Group::place).cloned().collect();
         let (changed, closed) = self.registry.lock().replace(groups);
         // Outside the lock: a Unix socket's file is removed here.
         drop(closed);
+        self.registry.warn_of_unserved(&asked);
         changed
     }
 
@@ -155,9 +187,19 @@ impl Change {
         for candidate in candidates {
             let any_port = self.any_port(listener, candidate.address);
             if let Some(held) = self.held(candidate.address, any_port.as_ref()) {
-                let group = Group { listener: listener.into(), origin: Origin::Tcp(any_port), ..held };
-                return Ok((self.grown(group, sockets), true));
+                let group = match held.origin {
+                    Origin::Tcp(_) => Group { origin: Origin::Tcp(any_port), ..held },
+                    Origin::Inherited(_) | Origin::Unix { .. } => held,
+                };
+                return Ok((self.grown(Group { listener: listener.into(), ..group }, sockets), true));
             }
+        }
+        let is_meant = |group: &Group| {
+            let is_at = |candidate: &Candidate| group.address == BoundAddress::Tcp(folded(candidate.address));
+            candidates.iter().any(is_at)
+        };
+        if let Some(group) = self.handed_over(listener, is_meant) {
+            return Ok((group, false));
         }
         let mut first = None;
         let mut lacks_v6 = false;
@@ -192,8 +234,8 @@ impl Change {
             let BoundAddress::Tcp(held) = group.address else { return false };
             let is_meant = match (&group.origin, any_port) {
                 (Origin::Tcp(Some(held)), Some(asked)) => held == asked,
-                (Origin::Tcp(_), None) => held == folded(address),
-                (Origin::Tcp(None) | Origin::Unix { .. } | Origin::Inherited { .. }, _) => false,
+                (Origin::Tcp(_) | Origin::Inherited(_), None) => held == folded(address),
+                (Origin::Tcp(None) | Origin::Unix { .. } | Origin::Inherited(_), _) => false,
             };
             is_meant && !self.groups.iter().any(|other| other.competes_with(held))
         })
@@ -210,7 +252,10 @@ impl Change {
 
     /// More sockets for a group, where more are asked for. Where the system refuses, several share one.
     fn grown(&mut self, mut group: Group, sockets: usize) -> Group {
-        let BoundAddress::Tcp(address) = group.address else { return group };
+        let (BoundAddress::Tcp(address), Origin::Tcp(_)) = (&group.address, &group.origin) else {
+            return group;
+        };
+        let address = *address;
         while group.sockets.len() < sockets {
             match tcp::join(address) {
                 Ok(socket) => {
@@ -249,8 +294,20 @@ impl Change {
         })
     }
 
+    /// What was inherited and is held by nobody.
+    fn handed_over(&self, listener: &str, is_meant: impl Fn(&Group) -> bool) -> Option<Group> {
+        let is_asked_for = |group: &Group| self.groups.iter().any(|other| other.place() == group.place());
+        let mut unasked = self.registry.unasked().into_iter();
+        let group = unasked.find(|group| is_meant(group) && !is_asked_for(group))?;
+        Some(Group { listener: listener.into(), ..group })
+    }
+
     fn unix(&mut self, listener: &str, path: &Path, mode: u32) -> Result<(Group, bool), BindError> {
-        let is_at = |group: &Group| matches!(&group.origin, Origin::Unix { file, .. } if file.is_at(path));
+        let is_at = |group: &Group| match &group.origin {
+            Origin::Unix { file, .. } => file.is_at(path),
+            Origin::Inherited(_) => matches!(&group.address, BoundAddress::Unix(Some(held)) if held == path),
+            Origin::Tcp(_) => false,
+        };
         if let Some(other) = self.groups.iter().find(|group| is_at(group)) {
             return Err(twice(format_args!("unix:{}", path.display()), other));
         }
@@ -259,6 +316,9 @@ impl Change {
                 *held = mode;
             }
             return Ok((Group { listener: listener.into(), ..held }, true));
+        }
+        if let Some(group) = self.handed_over(listener, is_at) {
+            return Ok((group, false));
         }
         let (socket, file) = unix::listen(path, mode)?;
         let group = Group {
@@ -270,51 +330,36 @@ impl Change {
         Ok((group, false))
     }
 
-    /// The index of the inherited socket of this name: as whoever started us said, or what a former process was told.
-    fn index_of(&self, name: &str) -> Result<usize, BindError> {
-        let named = |group: &Group| match &group.origin {
-            Origin::Inherited { index, name: Some(other) } if **other == *name => Some(*index),
-            Origin::Inherited { .. } | Origin::Tcp(_) | Origin::Unix { .. } => None,
-        };
-        if inherited::is_any() {
-            return inherited::index_of(name);
-        }
-        let found: Vec<_> = self.registry.lock().groups.iter().filter_map(named).collect();
-        match found.as_slice() {
-            [] => inherited::index_of(name),
-            [index] => Ok(*index),
-            [_, _, ..] => Err(inherited::ambiguous(name)),
-        }
-    }
-
     fn inherited(
         &mut self,
         listener: &str,
-        index: usize,
+        which: Which<'_>,
         kind: SocketKind,
     ) -> Result<(Group, bool), BindError> {
-        let is_it =
-            |group: &Group| matches!(group.origin, Origin::Inherited { index: other, .. } if other == index);
+        let is_it = |group: &Group| group.place().is_some_and(|place| which.is(place));
         if let Some(other) = self.groups.iter().find(|group| is_it(group)) {
-            return Err(twice(format_args!("inherited socket {index}"), other));
+            return Err(twice(which, other));
         }
-        if let Some(held) = self.registry.find(is_it) {
+        let mut held = self.registry.all(is_it).into_iter();
+        if let Some(group) = held.next() {
+            if held.next().is_some() {
+                return Err(which.error(SEVERAL.to_owned()));
+            }
             let fits = matches!(
-                (&held.address, kind),
+                (&group.address, kind),
                 (BoundAddress::Tcp(_), SocketKind::Tcp) | (BoundAddress::Unix(_), SocketKind::Unix)
             );
             if !fits {
-                let problem = format!("it is {}, see `kind`", held.address);
-                return Err(BindError::Inherited { index, problem });
+                return Err(which.error(format!("it is {}, see `kind`", group.address)));
             }
-            return Ok((Group { listener: listener.into(), ..held }, true));
+            return Ok((Group { listener: listener.into(), ..group }, true));
         }
-        let socket = inherited::socket(index, kind)?;
-        let failed = |error| bind_error(format_args!("inherited socket {index}"), error);
+        let place = which.place()?;
+        let socket = inherited::socket(place.index, kind)?;
         let group = Group {
             listener: listener.into(),
-            address: address(&socket).map_err(failed)?,
-            origin: Origin::Inherited { index, name: inherited::name_of(index) },
+            address: address(&socket).map_err(|error| bind_error(which, error))?,
+            origin: Origin::Inherited(place),
             sockets: vec![Arc::new(socket)],
         };
         Ok((group, false))
@@ -341,7 +386,7 @@ impl Registry {
         let (mut closed, mut kept) = (Vec::new(), Vec::new());
         for group in before.into_iter().filter(|group| not_in(&groups, group)) {
             match &group.origin {
-                Origin::Inherited { .. } => kept.push(group),
+                Origin::Inherited(_) => kept.push(group),
                 Origin::Tcp(_) => closed.push(group),
                 Origin::Unix { file, .. } => {
                     if self.borrowed {
@@ -362,6 +407,14 @@ impl Group {
         (self.listener.to_string(), self.address.clone())
     }
 
+    /// Of one that was inherited.
+    fn place(&self) -> Option<&Place> {
+        match &self.origin {
+            Origin::Inherited(place) => Some(place),
+            Origin::Tcp(_) | Origin::Unix { .. } => None,
+        }
+    }
+
     /// Whether these are the same sockets.
     fn is_same(&self, other: &Self) -> bool {
         matches!((self.sockets.first(), other.sockets.first()), (Some(one), Some(two)) if Arc::ptr_eq(one, two))
@@ -376,7 +429,7 @@ impl Group {
         let all = self.sockets.iter().cycle().take(self.sockets.len().max(count));
         let file = match &self.origin {
             Origin::Unix { file, .. } => Some(file),
-            Origin::Tcp(_) | Origin::Inherited { .. } => None,
+            Origin::Tcp(_) | Origin::Inherited(_) => None,
         };
         let sockets = all.map(|socket| match self.address {
             BoundAddress::Tcp(_) => BoundSocket::tcp(socket),

@@ -330,7 +330,7 @@ async fn inherited_sockets_are_handed_on_whether_asked_for_or_not() {
     former.lock().groups.push(Group {
         listener: "web".into(),
         address: BoundAddress::Tcp(address),
-        origin: Origin::Inherited { index: 3, name: Some("https".into()) },
+        origin: Origin::Inherited(Place { index: 3, name: Some("https".into()) }),
         sockets: vec![Arc::new(socket.into())],
     });
     let inherited = Bind::Fd { index: 3, kind: SocketKind::Tcp };
@@ -344,16 +344,23 @@ async fn inherited_sockets_are_handed_on_whether_asked_for_or_not() {
     let mut change = last.change();
     let wrong = change.bind("web", &Bind::Fd { index: 3, kind: SocketKind::Unix }, 1).await.unwrap_err();
     assert_eq!(wrong.to_string(), format!("inherited socket 3: it is {address}, see `kind`"));
-    let by_name = |name: &str| Bind::FdName { name: name.into(), kind: SocketKind::Tcp };
-    let again = last.change().bind("web", &by_name("https"), 1).await.unwrap();
-    assert_eq!((again.held, again.address), (true, BoundAddress::Tcp(address)));
-    assert!(last.change().bind("web", &by_name("http"), 1).await.is_err(), "there is none of this name");
     let again = change.bind("web", &inherited_tcp(3), 4).await.unwrap();
     assert_eq!((again.held, again.sockets.len(), again.address), (true, 4, BoundAddress::Tcp(address)));
     assert!(
         change.bind("web", &inherited_tcp(3), 1).await.unwrap_err().to_string().contains("asked for twice")
     );
     assert!(change.bind("web", &inherited_tcp(4), 1).await.is_err(), "never had");
+    drop(change);
+
+    for same in [Bind::FdName { name: "https".into(), kind: SocketKind::Tcp }, Bind::Address(address)] {
+        let mut change = last.change();
+        let bound = change.bind("https", &same, 2).await.unwrap();
+        assert_eq!((bound.held, bound.sockets.len(), bound.address), (true, 2, BoundAddress::Tcp(address)));
+        let twice = change.bind("web", &inherited_tcp(3), 1).await.unwrap_err();
+        assert!(twice.to_string().contains("asked for twice"), "{same:?}: {twice}");
+    }
+    let unknown = Bind::FdName { name: "http".into(), kind: SocketKind::Tcp };
+    assert!(last.change().bind("web", &unknown, 1).await.is_err(), "there is none of this name");
 }
 
 fn inherited_tcp(index: usize) -> Bind {
