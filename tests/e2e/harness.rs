@@ -16,6 +16,7 @@ mod process;
 mod proxy_header;
 mod relay;
 mod synapse;
+mod upgradable;
 mod upstream;
 
 use std::os::unix::fs::PermissionsExt;
@@ -33,6 +34,7 @@ pub(crate) use gatehouse::{Gatehouse, add_user, gatehouse_command};
 pub(crate) use homeserver::{Homeserver, homeserver};
 pub(crate) use process::{Process, run_to_end};
 pub(crate) use synapse::{Listen, SynapseSettings, start_synapse, venv};
+pub(crate) use upgradable::{Upgradable, is_alive, pid};
 pub(crate) use upstream::{Recorded, Reply, Upstream};
 
 /// Long enough for a loaded machine with two cores; nothing waits this long when it works.

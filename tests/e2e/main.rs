@@ -26,4 +26,5 @@ mod mistakes;
 mod preset;
 mod proxy_protocol;
 mod targets;
+mod upgrade;
 mod web_client;

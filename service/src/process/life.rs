@@ -135,9 +135,15 @@ impl Life {
         self.in_force.effective = effective;
         let data_dir = config.data_dir.clone();
         let mut change = self.sockets.change();
+        // Before anything says that it listens, so that whoever waits for that can ask; later when the folder is only made by the work.
+        let is_there = data_dir.is_dir();
+        if is_there {
+            self.bind_control(&data_dir, &mut change).await;
+        }
         let opened = open(config, &mut change).await?;
-        // Afterwards: the work may have made the folder.
-        self.bind_control(&data_dir, &mut change).await;
+        if !is_there {
+            self.bind_control(&data_dir, &mut change).await;
+        }
         change.commit();
         Ok(opened)
     }

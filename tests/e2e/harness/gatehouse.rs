@@ -20,9 +20,13 @@ pub(crate) fn gatehouse_command() -> Command {
     command(Path::new(env!("CARGO_BIN_EXE_gatehouse")))
 }
 
-fn command(program: &Path) -> Command {
+pub(super) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
-    command.env_remove("GATEHOUSE_CONFIG").env_remove("GATEHOUSE_LOG").env_remove("NOTIFY_SOCKET");
+    command
+        .env_remove("GATEHOUSE_CONFIG")
+        .env_remove("GATEHOUSE_LOG")
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("GATEHOUSE_TAKE_OVER");
     command
 }
 
@@ -112,7 +116,7 @@ os.execv(program[0], program)
 
 /// `gatehouse-auth`: the one that `GATEHOUSE_AUTH` names, as `tests/run` does, else it is built here. Cargo builds for a package's
 /// tests only that package's own executables.
-fn auth_binary() -> &'static Path {
+pub(super) fn auth_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         if let Some(built) = std::env::var_os("GATEHOUSE_AUTH") {
