@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use accept::{ConnectionLimits, Listener, Stream};
+use accept::{ConnectionLimits, Expiries, Listener, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -23,6 +23,7 @@ pub(crate) struct Admin {
     pub(crate) limits: Arc<ConnectionLimits>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) reloads: Arc<Reloads>,
+    pub(crate) expiries: Expiries,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -80,6 +81,8 @@ impl Admin {
         let dropped = self.logs.dropped();
         let mut out = metrics::text(&self.counters, &self.limits, dropped, self.maintenance.is_on());
         self.reloads.write(&mut out);
+        self.expiries.write(&mut out);
+        accept::process::write(&mut out);
         out.into_text()
     }
 }
@@ -112,6 +115,7 @@ mod tests {
             limits,
             logs: Arc::default(),
             reloads: Arc::new(Reloads::new(|| std::time::UNIX_EPOCH)),
+            expiries: Expiries::default(),
             stop,
         };
         let status = |line: &str| {

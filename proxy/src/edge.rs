@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use accept::{BindError, BoundAddress, Change, ConnectionLimits, Tickets};
+use accept::descriptors::Share;
+use accept::{BindError, BoundAddress, Change, ConnectionLimits, Expiries, Tickets};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -103,11 +104,13 @@ impl Edge {
             limits: limits.clone(),
             logs: logs.clone(),
             reloads: reloads.clone(),
+            expiries: Expiries::default(),
             stop: stopped,
         };
         let core = Arc::new(Core {
             orders,
             limits,
+            share: Share::new(DESCRIPTORS_EACH),
             logs,
             tickets: Tickets::new(),
             reloads,
@@ -154,6 +157,8 @@ impl Edge {
             let watcher = Watcher::new(file, maintenance).look().await.ok_or(EdgeError::Panic)?;
             tasks.spawn(watcher.watch());
         }
+        let reminding = core.admin.clone();
+        tasks.spawn(async move { reminding.expiries.remind(clock()).await });
         let mut ends = Vec::new();
         let switches = first.take_switches();
         first.conclude();
@@ -173,6 +178,7 @@ impl Edge {
         if let Ok(mut in_force) = timeout(ENDING, core.in_force.lock()).await {
             *in_force = Default::default();
         }
+        core.limits.report();
         let logs = core.logs.clone();
         let _ = spawn_blocking(move || logs.finish(ENDING)).await;
         Ok(())
@@ -253,3 +259,5 @@ fn clock() -> fn() -> SystemTime {
 
 /// For what is left to do when nothing is served any more.
 const ENDING: Duration = Duration::from_secs(5);
+/// The client's, the upstream's, and one more of an upstream that waits for its next request.
+const DESCRIPTORS_EACH: usize = 3;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use accept::descriptors::Share;
 use accept::{Bound, BoundAddress, BoundSocket, Change, ConnectionLimits, Tickets};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
@@ -28,6 +29,8 @@ pub(crate) struct Core {
     /// One per worker.
     pub(crate) orders: Vec<mpsc::Sender<Order>>,
     pub(crate) limits: Arc<ConnectionLimits>,
+    /// Of the process's file descriptors.
+    pub(crate) share: Share,
     pub(crate) logs: Arc<Logs>,
     pub(crate) tickets: Tickets,
     pub(crate) reloads: Arc<Reloads>,
@@ -215,7 +218,9 @@ impl PreparedEdge {
         let (limits, core) = (self.config.limits, self.core.clone());
         // A trusted proxy speaks for many clients.
         let exempt = self.config.trusted_proxies.clone();
-        core.limits.change(limits.max_connections, limits.max_connections_per_ip, exempt);
+        let total = core.share.affordable("edge.limits.max_connections", limits.max_connections);
+        core.limits.change(total, limits.max_connections_per_ip, exempt);
+        core.admin.expiries.replace(self.config.tls.iter().flat_map(|tls| &tls.certificates));
         if let (Some(log), Some(reopened)) = (&self.log, self.reopened.take()) {
             log.switch(reopened);
         }

@@ -92,6 +92,7 @@ impl Service {
         if let Some(first) = first {
             core.begin(&first.current().behind);
             core.greet(&first.current().state);
+            core.remind(&first.current().state);
             first.commit();
         }
         let mut tasks = Tasks::default();

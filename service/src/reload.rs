@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use accept::descriptors::Share;
 use accept::{BoundAddress, Change, ConnectionLimits, Tickets};
 use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     embedded: Arc<Assets>,
     traffic: Arc<Traffic>,
     limits: Arc<ConnectionLimits>,
+    share: Share,
     tickets: Tickets,
     draining: Arc<AtomicBool>,
     current: Arc<tokio::sync::Mutex<Generation>>,
@@ -133,10 +135,11 @@ impl Prepared {
         }
         let http = &state.config.http;
         core.limits.change(
-            http.limits.max_connections,
+            core.share.affordable("http.limits.max_connections", http.limits.max_connections),
             http.limits.max_connections_per_ip,
             http.trusted_proxies.clone(),
         );
+        core.traffic.expiries.replace(http.listeners.iter().filter_map(|listener| listener.tls.as_ref()));
         for line in core.lines().serve(lines) {
             core.keep_going(Work::Line(line));
         }
@@ -167,6 +170,8 @@ impl Core {
             traffic: Arc::new(Traffic::new(limits.clone())),
             lines: Mutex::new(Lines::new(limits.clone())),
             limits,
+            // Connections to the database and to Synapse are few, and kept.
+            share: Share::new(1),
             tickets: Tickets::new(),
             draining: Arc::default(),
             current: Arc::new(tokio::sync::Mutex::new(Generation { state, behind })),
@@ -198,6 +203,17 @@ impl Core {
         })));
     }
 
+    /// Says every day, until everything is over, which certificates should have been renewed.
+    pub(crate) fn remind(&self, state: &State) {
+        let (traffic, clock, mut over) = (self.traffic.clone(), state.clock.clone(), self.over.subscribe());
+        self.keep_going(Work::Behind(Task::whenever(async move {
+            tokio::select! {
+                () = traffic.expiries.remind(|| clock.now().into()) => {}
+                _ = over.wait_for(|over| *over) => {}
+            }
+        })));
+    }
+
     /// Accepts no more, and lets requests in flight finish. No change has an effect any more.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -206,6 +222,7 @@ impl Core {
 
     /// The last line has ended: ends the background work.
     pub(crate) fn end(&self) {
+        self.limits.report();
         self.over.send_replace(true);
     }
 

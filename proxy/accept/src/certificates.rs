@@ -52,7 +52,7 @@ impl Expiries {
     }
 
     /// Logs every day which certificates have ended, or should have been renewed by now.
-    pub async fn remind(&self, now: fn() -> SystemTime) {
+    pub async fn remind(&self, now: impl Fn() -> SystemTime) {
         loop {
             tokio::time::sleep(DAY).await;
             for (label, validity, dates) in self.due(now()) {

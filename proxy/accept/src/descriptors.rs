@@ -1,5 +1,7 @@
 //! File descriptors of the process: as many as the system lets us have, and how many connections that is enough for.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the soft limit to the hard one, as nginx's `worker_rlimit_nofile` and HAProxy do: the soft one is 1024 nearly everywhere, for
@@ -18,33 +20,53 @@ pub fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// At most `wanted` connections, and no more than there are descriptors for, beside what everything else needs. When that is less,
-/// it is said in the log; `key` is where the number stands in the configuration.
-pub fn affordable(key: &str, wanted: usize) -> usize {
-    let limit = limit().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let admitted = connections(wanted, limit);
-    if admitted < wanted {
-        let needed = wanted.saturating_mul(EACH).saturating_add(RESERVED);
-        tracing::warn!(
-            key,
-            configured = wanted,
-            admitted,
-            descriptors = limit,
-            needed,
-            "fewer connections than configured are admitted: raise the limit of open files (LimitNOFILE= of the unit, or ulimit -n)"
-        );
+/// Somebody in this process who accepts connections, and with whom others share the descriptors.
+#[derive(Debug)]
+pub struct Share {
+    each: usize,
+}
+
+impl Share {
+    /// For somebody who needs up to `each` descriptors for one connection.
+    pub fn new(each: usize) -> Self {
+        CLAIMED.fetch_add(each, Ordering::Relaxed);
+        Self { each }
     }
-    admitted
+
+    /// At most `wanted` connections, and no more than there are descriptors for when all who share them admit as many, beside what
+    /// everything else needs. When that is less, it is said in the log; `key` is where the number stands in the configuration.
+    pub fn affordable(&self, key: &str, wanted: usize) -> usize {
+        let limit = limit().map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let each = CLAIMED.load(Ordering::Relaxed).max(self.each);
+        let admitted = connections(wanted, limit, each);
+        if admitted < wanted {
+            let needed = wanted.saturating_mul(each).saturating_add(RESERVED);
+            tracing::warn!(
+                key,
+                configured = wanted,
+                admitted,
+                descriptors = limit,
+                needed,
+                "fewer connections than configured are admitted: raise the limit of open files (LimitNOFILE= of the unit, or ulimit -n)"
+            );
+        }
+        admitted
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        CLAIMED.fetch_sub(self.each, Ordering::Relaxed);
+    }
 }
 
 /// What `limit` descriptors are enough for, at most `wanted`, at least one.
-fn connections(wanted: usize, limit: usize) -> usize {
-    wanted.min((limit.saturating_sub(RESERVED) / EACH).max(1))
+fn connections(wanted: usize, limit: usize, each: usize) -> usize {
+    wanted.min((limit.saturating_sub(RESERVED) / each.max(1)).max(1))
 }
 
-/// The client's, the upstream's, another upstream's that waits for its next request, and the other end of it when the auth
-/// service in this process is the upstream. So the edge and the auth service may both fill up.
-const EACH: usize = 4;
+/// What all shares need together for one connection each. The limit is one of the process too.
+static CLAIMED: AtomicUsize = AtomicUsize::new(0);
 /// Standard streams, runtimes, sockets that listen, logs, files that are served, the database, Synapse, the control socket, and the sockets
 /// of a successor.
 const RESERVED: usize = 128;
@@ -55,12 +77,21 @@ mod tests {
 
     #[test]
     fn connections_leave_room_for_what_they_need() {
-        let check = |wanted, limit, expected| assert_eq!(connections(wanted, limit), expected);
-        check(10_000, 524_288, 10_000);
-        check(10_000, usize::MAX, 10_000);
-        check(10_000, 1024, 224);
-        check(200, 1024, 200);
-        check(10_000, 256, 32);
-        check(10_000, 20, 1);
+        let check = |wanted, limit, each, expected| assert_eq!(connections(wanted, limit, each), expected);
+        check(10_000, 524_288, 4, 10_000);
+        check(10_000, usize::MAX, 4, 10_000);
+        check(10_000, 1024, 4, 224);
+        check(10_000, 1024, 1, 896);
+        check(200, 1024, 4, 200);
+        check(10_000, 256, 3, 42);
+        check(10_000, 20, 3, 1);
+    }
+
+    #[test]
+    fn who_is_gone_has_no_share() {
+        let edge = Share::new(3);
+        drop(Share::new(1));
+        assert_eq!(edge.affordable("x", 1), 1);
+        assert_eq!(CLAIMED.load(Ordering::Relaxed), 3);
     }
 }

@@ -123,6 +123,20 @@ impl ConnectionLimits {
         tally::write(out, &self.shared.all, &self.shared.tallies);
     }
 
+    /// Logs what became of the connections of each listener; to be called once, at the end.
+    pub fn report(&self) {
+        for (listener, counts) in self.counts_by_listener() {
+            tracing::info!(
+                %listener,
+                accepted = counts.accepted,
+                over_limit = counts.over_total + counts.over_per_address,
+                refused = counts.refused.iter().sum::<u64>(),
+                cut_off = counts.cut_off,
+                "connections since the start"
+            );
+        }
+    }
+
     /// Counts what concerns a listener and none of its connections.
     pub(crate) fn count(&self, listener: &Arc<str>, count: impl Fn(&Tally)) {
         self.shared.count(&self.shared.tallies.of(listener), count);

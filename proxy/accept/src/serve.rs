@@ -65,6 +65,9 @@ where
     H: Fn(Io, Connection) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
+    // It is counted from now on, if with nothing.
+    let listener = terms.borrow().acceptor.listener.clone();
+    limits.count(&listener, |_| ());
     let mut accepting = Accepting { connections: JoinSet::new(), terms, limits, handle };
     tokio::select! {
         biased;

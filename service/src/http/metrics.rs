@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use accept::{ConnectionLimits, Exposition};
+use accept::{ConnectionLimits, Expiries, Exposition};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
@@ -16,18 +16,19 @@ use crate::storage::outbox;
 /// A database that takes longer is left out.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Connections and requests, of all listeners together.
+/// Connections and requests, of all listeners together, and the certificates that they show.
 #[derive(Debug)]
 pub struct Traffic {
     /// Answers by the first digit of their status, 1 to 5.
     answers: [AtomicU64; 5],
     limits: Arc<ConnectionLimits>,
+    pub(crate) expiries: Expiries,
 }
 
 impl Traffic {
     /// Nothing counted yet; `limits` knows the open connections.
     pub fn new(limits: Arc<ConnectionLimits>) -> Self {
-        Self { answers: Default::default(), limits }
+        Self { answers: Default::default(), limits, expiries: Expiries::default() }
     }
 
     /// Counts an answer.
@@ -61,6 +62,8 @@ impl Traffic {
             out.gauge("outbox_jobs", "What Synapse has not heard yet.", waiting);
         }
         metrics.write(&mut out);
+        self.expiries.write(&mut out);
+        accept::process::write(&mut out);
         out.into_text()
     }
 }

@@ -76,6 +76,7 @@ impl Life {
         let program = Program::current()
             .inspect_err(|error| warn!(%error, "it cannot be told what runs: `upgrade` does not work"))
             .ok();
+        accept::descriptors::raise();
         let stop = signals::stop_signal().map_err(cannot_wait)?;
         let hangup = signal(SignalKind::hangup()).map_err(cannot_wait)?;
         let Options { files, control, take_over } = options;
