@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Client, Curl, Folder, Process, run_to_end, target_folder};
+use super::{Client, Curl, Folder, Metrics, PATIENCE, Process, program, run_to_end, target_folder};
 
 /// A running `gatehouse run` or `gatehouse-auth`.
 pub(crate) struct Gatehouse {
@@ -40,6 +41,15 @@ impl Gatehouse {
     /// `gatehouse run` with a configuration file that is there.
     pub(crate) fn run(configuration: PathBuf) -> Self {
         let mut command = gatehouse_command();
+        command.arg("run").arg("-c").arg(&configuration);
+        Self { process: Process::start("gatehouse", &mut command), configuration }
+    }
+
+    /// `gatehouse run` that may have no more than so many files open.
+    pub(crate) fn start_with_descriptors(folder: &Folder, yaml: &str, most: u32) -> Self {
+        let configuration = folder.write("gatehouse.yaml", yaml);
+        let mut command = command(&program("prlimit"));
+        command.arg(format!("--nofile={most}:{most}")).arg(env!("CARGO_BIN_EXE_gatehouse"));
         command.arg("run").arg("-c").arg(&configuration);
         Self { process: Process::start("gatehouse", &mut command), configuration }
     }
@@ -88,6 +98,24 @@ impl Gatehouse {
     /// SIGTERM; whether it then ended with exit code 0.
     pub(crate) fn stop_cleanly(&mut self) -> bool {
         self.process.stop().code() == Some(0)
+    }
+
+    /// What `/metrics` of this listener says.
+    pub(crate) fn metrics(&mut self, listener: &str) -> Metrics {
+        Metrics::of(self.client(listener))
+    }
+
+    /// Waits until `/metrics` of this listener is as wanted.
+    pub(crate) fn wait_for_metrics(&mut self, listener: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let metrics = self.metrics(listener);
+            if wanted(&metrics) {
+                return metrics;
+            }
+            assert!(Instant::now() < deadline, "still {metrics:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// A plain connection to a TCP listener.
