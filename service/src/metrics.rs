@@ -56,40 +56,27 @@ impl Metrics {
     /// Adds all of them to `out`.
     pub fn write(&self, out: &mut Exposition) {
         let expired: Vec<_> = Expired::ALL.iter().map(|what| what.name()).zip(&self.expired).collect();
-        let families: [(&str, &str, &str, &[(&str, &Counter)]); 5] = [
-            (
-                "logins_total",
-                "Compat logins by result.",
-                "result",
-                &[
-                    ("ok", &self.logins),
-                    ("refused", &self.logins_refused),
-                    ("limited", &self.logins_limited),
-                    ("failed", &self.logins_failed),
-                ],
-            ),
-            (
-                "refreshes_total",
-                "Refresh tokens by result.",
-                "result",
-                &[("ok", &self.refreshes), ("refused", &self.refreshes_refused)],
-            ),
-            ("logouts_total", "Logouts by clients.", "kind", &[("compat", &self.logouts)]),
-            (
-                "introspections_total",
-                "Introspected tokens.",
-                "active",
-                &[("true", &self.introspections_active), ("false", &self.introspections_inactive)],
-            ),
-            ("expired_rows_total", "Rows deleted by the clean-up.", "table", &expired),
-        ];
-        for (name, help, label, values) in families {
+        let mut family = |name, help, label, values: &[(&str, &Counter)]| {
             out.counters(name, help, |family| {
                 for (value, counter) in values {
                     family.sample(&[(label, value)], counter.total());
                 }
             });
-        }
+        };
+        let logins = [
+            ("ok", &self.logins),
+            ("refused", &self.logins_refused),
+            ("limited", &self.logins_limited),
+            ("failed", &self.logins_failed),
+        ];
+        family("logins_total", "Compat logins by result.", "result", &logins);
+        let refreshes = [("ok", &self.refreshes), ("refused", &self.refreshes_refused)];
+        family("refreshes_total", "Refresh tokens by result.", "result", &refreshes);
+        family("logouts_total", "Logouts by clients.", "kind", &[("compat", &self.logouts)]);
+        let introspections =
+            [("true", &self.introspections_active), ("false", &self.introspections_inactive)];
+        family("introspections_total", "Introspected tokens.", "active", &introspections);
+        family("expired_rows_total", "Rows deleted by the clean-up.", "table", &expired);
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/metrics` of both halves: what happened is counted where it happened, in a form that Prometheus and its linter take.
 
 use std::net::Ipv4Addr;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::harness::{Certificates, Client, Curl, FakeSynapse, Folder, Gatehouse, Upstream, auth_yaml};
 
@@ -150,7 +150,9 @@ fn the_auth_service_counts_the_same() {
 #[test]
 fn processes_and_certificates_are_told_as_everywhere() {
     let mut deployment = deployment();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    // A file that has just been written knows what time it is.
+    let written = std::fs::metadata(&deployment.certificates.certificate).unwrap().modified().unwrap();
+    let now = written.duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
     let file = deployment.certificates.certificate.display().to_string();
     for (listener, prefix) in [("admin", "edge"), ("web", "auth")] {
         let metrics = deployment.gatehouse.metrics(listener);
@@ -162,7 +164,7 @@ fn processes_and_certificates_are_told_as_everywhere() {
         assert!((67e9..68e9).contains(&ends), "{ends}");
         assert_eq!(metrics.value("gatehouse_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
         let started = metrics.value("process_start_time_seconds", &[]);
-        assert!((now - 120.0..now + 5.0).contains(&started), "{started}, and now is {now}");
+        assert!((now - 5.0..now + 120.0).contains(&started), "{started}, and before it was {now}");
         let (open, most) = (metrics.value("process_open_fds", &[]), metrics.value("process_max_fds", &[]));
         assert!(open > 10.0 && open < most, "{open} of {most}");
         assert!(metrics.value("process_resident_memory_bytes", &[]) > 1e6);
