@@ -367,19 +367,57 @@ pub(crate) struct Running {
     pub(crate) addresses: Vec<(String, BoundAddress)>,
     pub(crate) stop: watch::Sender<bool>,
     pub(crate) served: JoinHandle<Result<(), proxy::EdgeError>>,
+    pub(crate) sockets: accept::Sockets,
+    pub(crate) handle: proxy::EdgeHandle,
 }
 
 impl Running {
     pub(crate) async fn start(config: conf::Edge) -> Self {
-        let mut change = accept::Sockets::default().change();
+        Self::start_with(accept::Sockets::default(), config).await
+    }
+
+    /// With sockets that are there already.
+    pub(crate) async fn start_with(sockets: accept::Sockets, config: conf::Edge) -> Self {
+        let mut change = sockets.change();
         let edge = proxy::Edge::bind(Arc::new(config), &mut change).await.unwrap();
-        // Nobody but the edge has a socket open.
         change.commit();
-        let addresses = edge.addresses();
+        let (addresses, handle) = (edge.addresses(), edge.handle());
         let (stop, stopped) = watch::channel(false);
         let served = tokio::spawn(edge.serve(stopped));
         let address = tcp(&addresses[0].1);
-        Self { address, addresses, stop, served }
+        Self { address, addresses, stop, served, sockets, handle }
+    }
+
+    /// Another configuration, while it serves.
+    pub(crate) async fn reload(&mut self, config: conf::Edge) {
+        self.try_reload(config).await.unwrap();
+    }
+
+    pub(crate) async fn try_reload(
+        &mut self,
+        config: impl Into<Arc<conf::Edge>>,
+    ) -> Result<(), proxy::EdgeError> {
+        let mut change = self.sockets.change();
+        let prepared = self.handle.prepare(config.into(), &mut change).await?;
+        self.addresses = prepared.addresses().to_vec();
+        self.address = tcp(&self.addresses[0].1);
+        change.commit();
+        prepared.commit().await;
+        Ok(())
+    }
+
+    /// The line of `/metrics` that begins so, without that; of an edge that is [`counted`].
+    pub(crate) async fn metric(&self, name: &str) -> Option<String> {
+        let answer = self.admin("/metrics").await;
+        let mut values = answer.text().lines().filter_map(|line| line.strip_prefix(name));
+        values.next().map(|value| value.trim().to_owned())
+    }
+
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
+        let admin = tcp(&self.addresses.last().unwrap().1);
+        let mut client = Client::new(TcpStream::connect(admin).await.unwrap());
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")).await;
+        client.answer().await
     }
 
     /// Stops and waits for the drain.
@@ -405,10 +443,7 @@ impl Running {
 
     /// The limits that were reached so far, each with how often; of an edge that is [`counted`].
     pub(crate) async fn limits_hit(&self) -> Vec<(String, u64)> {
-        let admin = tcp(&self.addresses.last().unwrap().1);
-        let mut client = Client::new(TcpStream::connect(admin).await.unwrap());
-        client.send("GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
-        let metrics = client.answer().await;
+        let metrics = self.admin("/metrics").await;
         let hits = metrics.text().lines().filter_map(|line| {
             let rest = line.strip_prefix("gatehouse_edge_limit_hits_total{limit=\"")?;
             let (key, count) = rest.split_once("\"} ")?;
