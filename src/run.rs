@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use proxy::maintenance::StateFile;
 use proxy::{Edge, EdgeHandle, PreparedEdge};
-use service::Service;
 use service::process::{Fault, Life, Options, TakeOver, Work};
+use service::{Service, ServiceHandle};
 use tokio::sync::watch;
 
 use crate::cli::{self, Files};
@@ -94,7 +94,7 @@ impl Servers {
         Halves {
             data_dir: self.data_dir.clone(),
             edge: self.edge.as_ref().map(Edge::handle),
-            service: self.service.as_ref().map(|_| ()),
+            service: self.service.as_ref().map(Service::handle),
         }
     }
 
@@ -139,47 +139,59 @@ impl Servers {
 struct Halves {
     data_dir: PathBuf,
     edge: Option<EdgeHandle>,
-    service: Option<()>,
+    service: Option<ServiceHandle>,
+}
+
+/// A configuration of both that can be put in force.
+struct Prepared {
+    edge: Option<PreparedEdge>,
+    service: Option<service::Prepared>,
 }
 
 impl Work for Halves {
-    type Prepared = Option<PreparedEdge>;
+    type Prepared = Prepared;
 
-    async fn prepare(&self, config: conf::Config, change: &mut Change) -> Result<Self::Prepared, Fault> {
+    async fn prepare(&self, config: conf::Config, change: &mut Change) -> Result<Prepared, Fault> {
         let conf::Config { data_dir, edge, auth } = config;
         let others = async {
             if data_dir != self.data_dir {
                 // Database, secrets and sockets lie there, unless something else is said of them.
                 return Err(needs_start("`data_dir` is another"));
             }
+            match (&self.edge, &edge) {
+                (None, Some(_)) => return Err(needs_start("there was no edge")),
+                (Some(_), None) => return Err(needs_start("there is no edge any more")),
+                (None, None) | (Some(_), Some(_)) => {}
+            }
             match (&self.service, auth) {
-                (None, None) => Ok(()),
-                (Some(()), Some(_)) => {
-                    Err(Fault::new("the auth service does not reload yet, restart it instead"))
+                (None, None) => Ok(None),
+                (Some(handle), Some(auth)) => {
+                    let prepared = handle.prepare(Arc::new(auth), &data_dir, change).await;
+                    Ok(Some(prepared.map_err(|error| Fault::of(&error).within("auth service"))?))
                 }
                 (None, Some(_)) => Err(needs_start("there was no auth service")),
-                (Some(()), None) => Err(needs_start("there is no auth service any more")),
+                (Some(_), None) => Err(needs_start("there is no auth service any more")),
             }
         };
         // What the edge itself refuses it counts by itself.
-        others.await.inspect_err(|_| self.refused())?;
-        match (&self.edge, edge) {
-            (None, None) => Ok(None),
+        let service = others.await.inspect_err(|_| self.refused())?;
+        let edge = match (&self.edge, edge) {
             (Some(handle), Some(edge)) => {
                 let prepared = handle.prepare(Arc::new(edge), change).await;
-                Ok(Some(prepared.map_err(|error| Fault::of(&error).within("edge"))?))
+                Some(prepared.map_err(|error| Fault::of(&error).within("edge"))?)
             }
-            (None, Some(_)) => Err(needs_start("there was no edge")),
-            (Some(_), None) => {
-                self.refused();
-                Err(needs_start("there is no edge any more"))
-            }
-        }
+            (None, _) | (_, None) => None,
+        };
+        Ok(Prepared { edge, service })
     }
 
     /// The auth service first, which the edge forwards to.
-    async fn commit(&self, prepared: Self::Prepared) {
-        if let Some(edge) = prepared {
+    async fn commit(&self, prepared: Prepared) {
+        let Prepared { edge, service } = prepared;
+        if let Some(service) = service {
+            service.commit();
+        }
+        if let Some(edge) = edge {
             edge.commit().await;
         }
     }
@@ -196,7 +208,7 @@ impl Work for Halves {
         }
     }
 
-    /// The runtime of the auth service answers by running this.
+    /// The runtime of the auth service answers by running this, the edge's threads one by one.
     async fn answers(&self, patience: Duration) -> Result<(), String> {
         let Some(edge) = &self.edge else { return Ok(()) };
         edge.answers(patience).await.map_err(|workers| {

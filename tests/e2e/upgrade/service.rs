@@ -1,4 +1,4 @@
-//! The auth service alone, replaced while it serves.
+//! The auth service replaced while it serves: alone, and behind the edge of the same process.
 
 use super::super::harness::{Client, FakeSynapse, Folder, Upgradable, auth_yaml};
 use super::{Door, Load, exists};
@@ -38,4 +38,44 @@ http:
     load.end();
     running.stop();
     assert!(!exists(&folder.join("web.sock")));
+}
+
+#[test]
+fn both_halves_are_replaced_and_reloaded_together() {
+    let folder = Folder::new();
+    let synapse = FakeSynapse::start();
+    let yaml = format!(
+        "{auth}\
+http:
+  public_base: https://auth.example.com/
+  listeners:
+    - name: web
+      resources: [{{name: health}}]
+      binds: [{{socket: {folder}/auth.sock}}]
+      proxy_protocol: true
+edge:
+  access_log: false
+  listeners: [{{name: http, binds: [{{address: \"127.0.0.1:0\"}}]}}]
+  upstreams: {{auth: {{servers: [\"unix:{folder}/auth.sock\"], proxy_protocol: v2}}}}
+  sites: [{{hosts: [_], routes: [{{prefix: /, upstream: auth}}]}}]
+",
+        auth = auth_yaml(folder.path(), &synapse.url()),
+        folder = folder.path().display()
+    );
+    let mut running = Upgradable::start(&folder, &yaml);
+    let address = running.gatehouse.tcp("http");
+    let load = Load::start_at("/health", &[Door::Tcp(address), Door::Tcp(address)]);
+    load.wait_for(20);
+    for _ in 0..3 {
+        let old = running.serving;
+        running.upgrade();
+        load.wait_for(20);
+        let asked = running.ask("reload");
+        assert_eq!(asked.code, Some(0), "{}", asked.text);
+        load.wait_for(20);
+        running.wait_until_gone(old);
+    }
+    load.end();
+    running.stop();
+    assert!(!exists(&folder.join("auth.sock")) && !exists(&folder.join("control.sock")));
 }
