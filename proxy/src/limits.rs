@@ -1,11 +1,9 @@
 //! Bounds on request bodies, and on how slow clients may be. Connections are counted in `accept`, heads are measured in
 //! `gate` and `listener`.
 
-mod pace;
-
 use crate::error::Fault;
 use crate::gate::Body;
-pub(crate) use pace::{Pace, PaceMeter, Slow};
+pub(crate) use accept::pace::{Pace, PaceMeter, Slow};
 
 /// Counts the body of one request.
 #[derive(Debug, Clone, Copy)]

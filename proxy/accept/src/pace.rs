@@ -63,6 +63,12 @@ impl PaceMeter {
         self.left = self.left.saturating_add(earned).min(self.pace.patience);
     }
 
+    /// Asks something else, with a full account.
+    pub fn renew(&mut self, pace: Pace) {
+        self.pace = pace;
+        self.left = pace.patience;
+    }
+
     /// Fills the account.
     pub fn refill(&mut self) {
         self.left = self.pace.patience;
