@@ -10,6 +10,7 @@ pub mod error;
 pub(crate) mod fixture;
 pub mod housekeeping;
 pub mod http;
+pub mod limit;
 mod listener;
 pub mod metrics;
 pub mod outbox;

@@ -4,10 +4,12 @@
 //! the sockets that are served, and with what (`lines`), and one connection from its first request to its end (`connection`).
 
 mod activity;
+mod answer;
 mod connection;
 pub(crate) mod lines;
 mod request;
-mod stalled;
+mod upload;
+mod wire;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ use accept::{ConnectionLimits, Expiries, Exposition};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
+use crate::limit::{Limit, LimitHits};
 use crate::metrics::Metrics;
 use crate::state::SharedState;
 use crate::storage::outbox;
@@ -21,14 +22,16 @@ const DEADLINE: Duration = Duration::from_secs(2);
 pub struct Traffic {
     /// Answers by the first digit of their status, 1 to 5.
     answers: [AtomicU64; 5],
-    limits: Arc<ConnectionLimits>,
+    connections: Arc<ConnectionLimits>,
+    /// Limits that have bitten.
+    pub limits: Arc<LimitHits>,
     pub(crate) expiries: Expiries,
 }
 
 impl Traffic {
-    /// Nothing counted yet; `limits` knows the open connections.
-    pub fn new(limits: Arc<ConnectionLimits>) -> Self {
-        Self { answers: Default::default(), limits, expiries: Expiries::default() }
+    /// Nothing counted yet; `connections` knows the open connections.
+    pub fn new(connections: Arc<ConnectionLimits>) -> Self {
+        Self { answers: Default::default(), connections, limits: Arc::default(), expiries: Expiries::default() }
     }
 
     /// Counts an answer.
@@ -51,11 +54,26 @@ impl Traffic {
 
     fn text(&self, metrics: &Metrics, waiting: Option<u64>) -> String {
         let mut out = Exposition::new("gatehouse_auth_");
-        self.limits.write(&mut out);
-        out.gauge("connections", "Open connections.", self.limits.open());
+        self.connections.write(&mut out);
+        out.gauge("connections", "Open connections.", self.connections.open());
         out.counters("requests_total", "Requests answered, by class of status.", |family| {
             for (class, answers) in ["1xx", "2xx", "3xx", "4xx", "5xx"].iter().zip(&self.answers) {
                 family.sample(&[("status", class)], answers.load(Ordering::Relaxed));
+            }
+        });
+        let connections = self.connections.counts();
+        out.counters("limit_hits_total", "Limits and deadlines that clients came up against.", |family| {
+            for limit in Limit::ALL {
+                // Before HTTP they are counted where connections are.
+                let before_http = match limit {
+                    Limit::ProxyHeader => connections.refused_for("proxy_deadline"),
+                    Limit::Handshake => connections.refused_for("tls_deadline"),
+                    Limit::MaxConnections => connections.over_total,
+                    Limit::MaxConnectionsPerIp => connections.over_per_address,
+                    Limit::Drain => connections.cut_off,
+                    _ => 0,
+                };
+                family.sample(&[("limit", limit.key())], before_http + self.limits.total(*limit));
             }
         });
         if let Some(waiting) = waiting {

@@ -142,6 +142,8 @@ fn sentence(status: StatusCode) -> &'static str {
         StatusCode::NOT_FOUND => "no such endpoint",
         StatusCode::METHOD_NOT_ALLOWED => "this endpoint does not take this method",
         StatusCode::PAYLOAD_TOO_LARGE => "the request body is too large",
+        StatusCode::REQUEST_TIMEOUT => "the request body came too slowly",
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "the request head is too large",
         StatusCode::SERVICE_UNAVAILABLE => "the authentication service could not answer in time",
         _ if status.is_client_error() => "the request cannot be understood",
         _ => "the authentication service failed",

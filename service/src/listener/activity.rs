@@ -234,11 +234,6 @@ impl InFlight {
             meter.wait(now);
         }
     }
-
-    /// What it is a part of.
-    pub(super) fn activity(&self) -> &Arc<Activity> {
-        &self.activity
-    }
 }
 
 impl Drop for InFlight {
@@ -246,6 +241,10 @@ impl Drop for InFlight {
         let mut inner = self.activity.inner();
         inner.in_flight.remove(&self.number);
         inner.idle_since = Instant::now();
+        if matches!(inner.speaks, Speaks::Http1) {
+            // What has come since was its body.
+            (inner.head_since, inner.head_bytes) = (None, 0);
+        }
     }
 }
 

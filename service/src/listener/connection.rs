@@ -8,45 +8,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use accept::{Connection, Io};
+use http::{HeaderValue, Request, Response, Version, header};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::activity::{Activity, Verdict};
+use super::answer::Answer;
 use super::request::{self, Context};
-use super::stalled::Stalled;
+use super::wire::Wire;
 
-/// A client that takes nothing of an answer for this long is gone.
-const WRITE_STALL: Duration = Duration::from_secs(30);
-/// How often a connection is looked at for having been idle.
-const LOOK: Duration = Duration::from_secs(5);
-/// The same, once it is to end.
-const LOOK_AT_END: Duration = Duration::from_millis(100);
-
-/// What a connection is served with now: the newest generation that fits it.
+/// What the requests of a connection share.
 #[derive(Debug)]
 struct Serving {
+    connection: Arc<Connection>,
+    activity: Arc<Activity>,
     newest: watch::Receiver<Arc<Context>>,
+    /// The newest generation that fits the connection.
     fitting: Mutex<Arc<Context>>,
-}
-
-impl Serving {
-    fn new(newest: watch::Receiver<Arc<Context>>) -> Self {
-        let fitting = Mutex::new(newest.borrow().clone());
-        Self { newest, fitting }
-    }
-
-    /// For a request that begins now.
-    fn context(&self, connection: &Connection) -> Arc<Context> {
-        let newest = self.newest.borrow().clone();
-        let mut fitting = self.fitting.lock().unwrap_or_else(PoisonError::into_inner);
-        if newest.fits(connection) {
-            *fitting = newest;
-        }
-        fitting.clone()
-    }
 }
 
 /// Serves one connection to its end. It is to end soon when `stop` is true, or its sender gone.
@@ -56,32 +39,74 @@ pub(super) async fn serve(
     mut contexts: watch::Receiver<Arc<Context>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let connection = Arc::new(connection);
-    let serving = Arc::new(Serving::new(contexts.clone()));
     let context = contexts.borrow_and_update().clone();
-    let limits = context.limits;
-    let activity = Arc::new(Activity::new());
-    let io = TokioIo::new(Stalled::new(io, WRITE_STALL, activity.clone()));
-    drop(context);
-
+    let activity = Arc::new(Activity::new(context.limits, context.timeouts, Instant::now()));
+    let hits = context.traffic.limits.clone();
+    let wire = Wire::new(io, activity.clone(), hits.clone(), context.timeouts.linger);
+    let builder = builder(&context.limits);
+    let serving = Arc::new(Serving {
+        connection: Arc::new(connection),
+        activity: activity.clone(),
+        newest: contexts.clone(),
+        fitting: Mutex::new(context),
+    });
     let service = {
-        let (connection, activity, serving) = (connection.clone(), activity.clone(), serving.clone());
-        service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            // Once, for the whole request.
-            let context = serving.context(&connection);
-            let (connection, activity) = (connection.clone(), activity.clone());
-            let in_flight = activity.begin(request.version());
-            async move {
-                let version = request.version();
-                let mut answer = request::answer(&context, connection, request).await;
-                if activity.is_ending() && version <= http::Version::HTTP_11 {
-                    answer.headers_mut().insert(http::header::CONNECTION, CLOSE);
-                }
-                drop(in_flight);
-                Ok::<_, Infallible>(answer)
-            }
-        })
+        let serving = serving.clone();
+        service_fn(move |request| serving.clone().answer(request))
     };
+    let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(wire), service));
+    let mut look = tokio::time::interval(activity.look_every());
+    let (mut follows, mut told) = (true, false);
+    loop {
+        tokio::select! {
+            ended = served.as_mut() => {
+                if let Err(error) = ended {
+                    if is_too_large_a_head(error.as_ref()) {
+                        hits.count(activity.head_too_large());
+                    }
+                    let Connection { id, listener, .. } = &*serving.connection;
+                    debug!(connection = id, %listener, error, "connection ended");
+                }
+                return;
+            }
+            _ = stop.wait_for(|stop| *stop), if !activity.is_ending() => {
+                activity.end();
+                look = tokio::time::interval(LOOK_AT_END);
+            }
+            changed = contexts.changed(), if follows => {
+                follows = changed.is_ok();
+                let newest = contexts.borrow_and_update().clone();
+                activity.change(newest.limits, newest.timeouts);
+                look = tokio::time::interval(activity.look_every());
+                // The generation that is not used any more is let go, even if no further request comes.
+                serving.context();
+                if !newest.fits(&serving.connection) {
+                    activity.end();
+                    look = tokio::time::interval(LOOK_AT_END);
+                }
+            }
+            _ = look.tick() => match activity.verdict(Instant::now()) {
+                Verdict::Fine => {}
+                Verdict::End(limit) if !told => {
+                    told = true;
+                    if let Some(limit) = limit {
+                        hits.count(limit);
+                    }
+                    served.as_mut().graceful_shutdown();
+                }
+                // Requests that have begun are finished, within their own deadlines.
+                Verdict::End(None) => {}
+                Verdict::End(Some(_)) => return,
+                Verdict::Cut(limit) => {
+                    hits.count(limit);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn builder(limits: &conf::HttpLimits) -> auto::Builder<TokioExecutor> {
     let head_bytes = u32::try_from(limits.max_header_size.0).unwrap_or(u32::MAX);
     let mut builder = auto::Builder::new(TokioExecutor::new());
     // Deadlines of heads and of idleness are `Activity`'s, for both versions alike.
@@ -97,45 +122,43 @@ pub(super) async fn serve(
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20))
         .max_concurrent_streams(limits.max_concurrent_streams)
-        .max_header_list_size(head_bytes)
+        // What is above ours and below this gets an answer that can be counted: `request`.
+        .max_header_list_size(head_bytes.saturating_mul(2))
         .max_pending_accept_reset_streams(20);
+    builder
+}
 
-    let mut served = std::pin::pin!(builder.serve_connection(io, service));
-    let mut look = tokio::time::interval(LOOK);
-    let (mut follows, mut told) = (true, false);
-    loop {
-        tokio::select! {
-            ended = served.as_mut() => {
-                if let Err(error) = ended {
-                    debug!(connection = connection.id, listener = %connection.listener, error, "connection ended");
-                }
-                return;
-            }
-            _ = stop.wait_for(|stop| *stop), if !activity.is_ending() => {
-                activity.end();
-                look = tokio::time::interval(LOOK_AT_END);
-            }
-            changed = contexts.changed(), if follows => {
-                // The generation that is not used any more is let go, even if no further request comes.
-                serving.context(&connection);
-                follows = changed.is_ok();
-                if follows && !contexts.borrow_and_update().fits(&connection) {
-                    activity.end();
-                    look = tokio::time::interval(LOOK_AT_END);
-                }
-            }
-            _ = look.tick() => match activity.verdict(tokio::time::Instant::now()) {
-                Verdict::Fine => {}
-                Verdict::Idle if !told => {
-                    told = true;
-                    served.as_mut().graceful_shutdown();
-                }
-                // Streams of HTTP/2 that have begun are finished; so are answers.
-                Verdict::Idle if activity.is_ending() => {}
-                Verdict::Idle | Verdict::HeadTooSlow => return,
-            }
+impl Serving {
+    /// For a request that begins now.
+    fn context(&self) -> Arc<Context> {
+        let newest = self.newest.borrow().clone();
+        let mut fitting = self.fitting.lock().unwrap_or_else(PoisonError::into_inner);
+        if newest.fits(&self.connection) {
+            *fitting = newest;
         }
+        fitting.clone()
+    }
+
+    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
+        // Once, for the whole request.
+        let context = self.context();
+        let version = request.version();
+        let (in_flight, last) = self.activity.begin(version);
+        if let Some(limit) = last {
+            context.traffic.limits.count(limit);
+        }
+        let mut answer = request::answer(&context, self.connection.clone(), request, &self.activity).await;
+        if version < Version::HTTP_2 && self.activity.is_ending() {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer.map(|body| Answer::new(body, in_flight)))
     }
 }
 
-const CLOSE: http::HeaderValue = http::HeaderValue::from_static("close");
+/// hyper has answered it with 431 by itself.
+fn is_too_large_a_head(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
+}
+
+/// How often a connection that is to end is looked at.
+const LOOK_AT_END: Duration = Duration::from_millis(100);

@@ -2,20 +2,24 @@
 
 use std::sync::Arc;
 
+use accept::pace::Pace;
 use accept::{Acceptor, Connection};
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use conf::{HttpLimits, HttpTimeouts};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
 use http_body_util::Limited;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use tower_service::Service;
 use tracing::{debug, warn};
 
+use super::activity::Activity;
+use super::upload::Upload;
 use crate::http::metrics::Traffic;
 use crate::http::refusal::{Manner, Pages};
+use crate::limit::Limit;
 use crate::router::manner;
 
 /// What the requests of one listener share.
@@ -45,29 +49,52 @@ pub(super) async fn answer(
     context: &Context,
     connection: Arc<Connection>,
     request: Request<Incoming>,
+    activity: &Arc<Activity>,
 ) -> Response {
     let began = tokio::time::Instant::now();
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let manner = manner(&path, &context.prefix);
     let client = accept::client_address(connection.peer(), &context.trusted, request.headers());
+    let limits = &context.limits;
 
-    let mut answer = if is_preflight(&method, manner) {
-        preflight()
-    } else if announced_length(request.headers()) > context.limits.max_body_size.0 {
-        context.pages.refuse(manner, StatusCode::PAYLOAD_TOO_LARGE)
+    let result = if let Some(limit) = head_over_limit(&request, limits) {
+        Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, limit))
+    } else if is_preflight(&method, manner) {
+        Ok(preflight())
+    } else if announced_length(request.headers()) > limits.max_body_size.0 {
+        activity.leave_unread();
+        Err((StatusCode::PAYLOAD_TOO_LARGE, Limit::MaxBodySize))
     } else {
-        let limit = usize::try_from(context.limits.max_body_size.0).unwrap_or(usize::MAX);
-        let mut request = request.map(|body| Body::new(Limited::new(body, limit)));
+        let largest = usize::try_from(limits.max_body_size.0).unwrap_or(usize::MAX);
+        let pace = Pace { patience: context.timeouts.body, rate: limits.min_body_rate.0 };
+        let (parts, body) = request.into_parts();
+        let upload = Upload::new(body, pace, activity.clone());
+        let course = upload.course();
+        let mut request = Request::from_parts(parts, Body::new(Limited::new(upload, largest)));
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(connection.clone());
         // A router is always ready.
         let routed = context.router.clone().call(request);
-        match tokio::time::timeout(context.timeouts.request, routed).await {
-            Ok(Ok(answer)) => answer,
-            Err(_) => {
+        match (tokio::time::timeout(context.timeouts.request, routed).await, course.too_slow()) {
+            (_, Some(limit)) => Err((StatusCode::REQUEST_TIMEOUT, limit)),
+            (Ok(Ok(answer)), None) => Ok(answer),
+            (Err(_), None) if !course.is_complete() => Err((StatusCode::REQUEST_TIMEOUT, Limit::Request)),
+            (Err(_), None) => {
                 warn!(%method, path, %client, "a request was not answered in time");
-                context.pages.refuse(manner, StatusCode::SERVICE_UNAVAILABLE)
+                Err((StatusCode::SERVICE_UNAVAILABLE, Limit::Request))
             }
+        }
+    };
+    let mut answer = match result {
+        Ok(answer) => {
+            if answer.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                context.traffic.limits.count(Limit::MaxBodySize);
+            }
+            answer
+        }
+        Err((status, limit)) => {
+            context.traffic.limits.count(limit);
+            context.pages.refuse(manner, status)
         }
     };
     if manner != Manner::Page {
@@ -86,6 +113,18 @@ pub(super) async fn answer(
         "request"
     );
     answer
+}
+
+/// Which limit a head is above; of HTTP/1, hyper has refused what is too large already. Sizes are counted as RFC 9113 §10.5.1 does.
+fn head_over_limit<B>(request: &Request<B>, limits: &HttpLimits) -> Option<Limit> {
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let size = fields.sum::<usize>() + target;
+    if request.headers().len() > limits.max_header_count {
+        return Some(Limit::MaxHeaderCount);
+    }
+    (request.version() == Version::HTTP_2 && size as u64 > limits.max_header_size.0)
+        .then_some(Limit::MaxHeaderSize)
 }
 
 /// `OPTIONS` of an API is a browser's question (Fetch §3.2.2), whatever the path: an error is readable for the page that asked too.
