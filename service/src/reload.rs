@@ -269,4 +269,4 @@ async fn greet(synapse: synapse::Client) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -109,6 +109,11 @@ impl Activity {
         self.inner().ending
     }
 
+    /// Whether a request is not answered yet.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.inner().in_flight.is_empty()
+    }
+
     /// Bytes came.
     ///
     /// # Errors
@@ -172,6 +177,14 @@ impl Activity {
             Limit::MaxHeaderSize
         } else {
             Limit::MaxHeaderCount
+        }
+    }
+
+    /// What HTTP/2 has too much of, when the library says so.
+    pub(super) fn flood(&self) -> Limit {
+        match &self.inner().speaks {
+            Speaks::Http2(watch) if watch.awaits_head() => Limit::H2ControlFrames,
+            Speaks::Http2(_) | Speaks::Http1 | Speaks::Perhaps(..) => Limit::H2Resets,
         }
     }
 

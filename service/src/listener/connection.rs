@@ -4,6 +4,7 @@
 //! it; otherwise it ends after the requests that are under way, with what it had.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use super::activity::{Activity, Verdict};
 use super::answer::Answer;
 use super::request::{self, Context};
 use super::wire::Wire;
+use crate::limit::Limit;
 
 /// What the requests of a connection share.
 #[derive(Debug)]
@@ -56,13 +58,14 @@ pub(super) async fn serve(
     };
     let mut served = std::pin::pin!(builder.serve_connection(TokioIo::new(wire), service));
     let mut look = tokio::time::interval(activity.look_every());
-    let (mut follows, mut told) = (true, false);
+    let mut follows = true;
+    let mut told: Option<Instant> = None;
     loop {
         tokio::select! {
             ended = served.as_mut() => {
                 if let Err(error) = ended {
-                    if is_too_large_a_head(error.as_ref()) {
-                        hits.count(activity.head_too_large());
+                    if let Some(limit) = limit_of(error.as_ref(), &activity) {
+                        hits.count(limit);
                     }
                     let Connection { id, listener, .. } = &*serving.connection;
                     debug!(connection = id, %listener, error, "connection ended");
@@ -87,16 +90,18 @@ pub(super) async fn serve(
             }
             _ = look.tick() => match activity.verdict(Instant::now()) {
                 Verdict::Fine => {}
-                Verdict::End(limit) if !told => {
-                    told = true;
-                    if let Some(limit) = limit {
-                        hits.count(limit);
+                Verdict::End(limit) => match told {
+                    None => {
+                        told = Some(Instant::now());
+                        if let Some(limit) = limit {
+                            hits.count(limit);
+                        }
+                        served.as_mut().graceful_shutdown();
                     }
-                    served.as_mut().graceful_shutdown();
-                }
-                // Requests that have begun are finished, within their own deadlines.
-                Verdict::End(None) => {}
-                Verdict::End(Some(_)) => return,
+                    // Requests that have begun are finished, within their own deadlines. HTTP/2 waits for a word of the client, too.
+                    Some(when) if when.elapsed() >= GOODBYE && !activity.is_busy() => return,
+                    Some(_) => {}
+                },
                 Verdict::Cut(limit) => {
                     hits.count(limit);
                     return;
@@ -155,10 +160,23 @@ impl Serving {
     }
 }
 
-/// hyper has answered it with 431 by itself.
-fn is_too_large_a_head(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse_too_large)
+/// Which of our limits the library has kept: it has answered with 431, or said goodbye, by itself.
+fn limit_of(error: &(dyn Error + Send + Sync + 'static), activity: &Activity) -> Option<Limit> {
+    let error = error.downcast_ref::<hyper::Error>()?;
+    if error.is_parse_too_large() {
+        return Some(activity.head_too_large());
+    }
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(inner) = cause {
+        if let Some(http2) = inner.downcast_ref::<h2::Error>() {
+            return (http2.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM)).then(|| activity.flood());
+        }
+        cause = inner.source();
+    }
+    None
 }
 
+/// How long a client may take to hear that the connection ends.
+const GOODBYE: Duration = Duration::from_secs(5);
 /// How often a connection that is to end is looked at.
 const LOOK_AT_END: Duration = Duration::from_millis(100);

@@ -9,7 +9,6 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use conf::{HttpLimits, HttpTimeouts};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
-use http_body_util::Limited;
 use hyper::body::Incoming;
 use ipnet::IpNet;
 use tower_service::Service;
@@ -65,17 +64,17 @@ pub(super) async fn answer(
         activity.leave_unread();
         Err((StatusCode::PAYLOAD_TOO_LARGE, Limit::MaxBodySize))
     } else {
-        let largest = usize::try_from(limits.max_body_size.0).unwrap_or(usize::MAX);
         let pace = Pace { patience: context.timeouts.body, rate: limits.min_body_rate.0 };
         let (parts, body) = request.into_parts();
-        let upload = Upload::new(body, pace, activity.clone());
+        let upload = Upload::new(body, limits.max_body_size.0, pace, activity.clone());
         let course = upload.course();
-        let mut request = Request::from_parts(parts, Body::new(Limited::new(upload, largest)));
+        let mut request = Request::from_parts(parts, Body::new(upload));
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(connection.clone());
         // A router is always ready.
         let routed = context.router.clone().call(request);
-        match (tokio::time::timeout(context.timeouts.request, routed).await, course.too_slow()) {
+        match (tokio::time::timeout(context.timeouts.request, routed).await, course.broken()) {
+            (_, Some(Limit::MaxBodySize)) => Err((StatusCode::PAYLOAD_TOO_LARGE, Limit::MaxBodySize)),
             (_, Some(limit)) => Err((StatusCode::REQUEST_TIMEOUT, limit)),
             (Ok(Ok(answer)), None) => Ok(answer),
             (Err(_), None) if !course.is_complete() => Err((StatusCode::REQUEST_TIMEOUT, Limit::Request)),

@@ -20,7 +20,9 @@ use crate::error::ServiceError;
 use crate::fixture::Fixture;
 
 mod client;
+mod http2;
 mod life;
+mod limits;
 mod tls;
 mod urls;
 

@@ -1,4 +1,4 @@
-//! A request's body on its way in: not too slow, and what nobody reads is known.
+//! A request's body on its way in: neither too slow nor too large, and what nobody reads is known.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,10 +14,12 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::activity::Activity;
 use crate::limit::Limit;
 
-/// A body whose pieces come at a bearable pace, or else it fails.
+/// A body that fails when it comes too slowly or is too large.
 #[derive(Debug)]
 pub(super) struct Upload<B: Body> {
     body: B,
+    /// How much more of it there may be.
+    left: u64,
     meter: PaceMeter,
     waiting: Option<Pin<Box<Sleep>>>,
     course: Course,
@@ -31,18 +33,18 @@ pub(super) struct Course(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     complete: AtomicBool,
-    slow: Mutex<Option<Limit>>,
+    broken: Mutex<Option<Limit>>,
 }
 
-/// The client was too slow with it.
+/// It was given up.
 #[derive(Debug, thiserror::Error)]
-#[error("the body came too slowly")]
-pub(super) struct TooSlow;
+#[error("the body is above {}", .0.key())]
+pub(super) struct GivenUp(Limit);
 
 impl Course {
     /// For which limit it was given up.
-    pub(super) fn too_slow(&self) -> Option<Limit> {
-        *self.0.slow.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn broken(&self) -> Option<Limit> {
+        *self.0.broken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether all of it has come.
@@ -54,23 +56,20 @@ impl Course {
         self.0.complete.store(true, Ordering::Relaxed);
     }
 
-    fn give_up(&self, slow: Slow) {
-        let limit = match slow {
-            Slow::Silent => Limit::Body,
-            Slow::Trickling => Limit::MinBodyRate,
-        };
-        *self.0.slow.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
+    fn give_up(&self, limit: Limit) -> axum::BoxError {
+        *self.0.broken.lock().unwrap_or_else(PoisonError::into_inner) = Some(limit);
+        GivenUp(limit).into()
     }
 }
 
 impl<B: Body> Upload<B> {
-    /// Watches `body`.
-    pub(super) fn new(body: B, pace: Pace, activity: Arc<Activity>) -> Self {
+    /// Watches `body`, which may have `largest` bytes.
+    pub(super) fn new(body: B, largest: u64, pace: Pace, activity: Arc<Activity>) -> Self {
         let course = Course::default();
         if body.is_end_stream() {
             course.complete();
         }
-        Self { body, meter: PaceMeter::new(pace), waiting: None, course, activity }
+        Self { body, left: largest, meter: PaceMeter::new(pace), waiting: None, course, activity }
     }
 
     /// What becomes of it.
@@ -99,7 +98,14 @@ where
                 this.waiting = None;
                 this.meter.pause(now);
                 match &frame {
-                    Some(Ok(frame)) => this.meter.earn(frame.data_ref().map_or(0, |data| data.len() as u64)),
+                    Some(Ok(frame)) => {
+                        let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+                        this.meter.earn(bytes);
+                        match this.left.checked_sub(bytes) {
+                            Some(left) => this.left = left,
+                            None => return Poll::Ready(Some(Err(this.course.give_up(Limit::MaxBodySize)))),
+                        }
+                    }
                     Some(Err(_)) => {}
                     None => this.course.complete(),
                 }
@@ -114,8 +120,11 @@ where
                 if waiting.as_mut().poll(context).is_pending() {
                     return Poll::Pending;
                 }
-                this.course.give_up(this.meter.verdict(Instant::now()).unwrap_or(Slow::Silent));
-                Poll::Ready(Some(Err(TooSlow.into())))
+                let limit = match this.meter.verdict(Instant::now()) {
+                    Some(Slow::Trickling) => Limit::MinBodyRate,
+                    Some(Slow::Silent) | None => Limit::Body,
+                };
+                Poll::Ready(Some(Err(this.course.give_up(limit))))
             }
         }
     }
