@@ -31,7 +31,12 @@ pub struct Traffic {
 impl Traffic {
     /// Nothing counted yet; `connections` knows the open connections.
     pub fn new(connections: Arc<ConnectionLimits>) -> Self {
-        Self { answers: Default::default(), connections, limits: Arc::default(), expiries: Expiries::default() }
+        Self {
+            answers: Default::default(),
+            connections,
+            limits: Arc::default(),
+            expiries: Expiries::default(),
+        }
     }
 
     /// Counts an answer.
