@@ -152,9 +152,12 @@ impl EdgeIo {
 
     /// What goes to the client over HTTP/2.
     fn count_sent(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
-        if let Some(watch) = &mut self.watch
-            && let Err(flood) = watch.sent(bytes, Instant::now().into_std())
-        {
+        let Some(watch) = &mut self.watch else { return };
+        let seen = watch.sent(bytes, Instant::now().into_std());
+        for _ in 0..watch.take_refused() {
+            self.connection.limit_hit(Limit::MaxConcurrentStreams);
+        }
+        if let Err(flood) = seen {
             self.connection.breaches(limit_of(flood));
             context.waker().wake_by_ref();
         }

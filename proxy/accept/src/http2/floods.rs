@@ -32,6 +32,8 @@ pub struct Watch {
     block: Block,
     control_frames: Account,
     resets: Account,
+    /// Streams that we refused and nobody has asked about.
+    refused: u32,
 }
 
 /// Where a client is with a header block.
@@ -67,6 +69,7 @@ impl Watch {
             block: Block::Preface,
             control_frames: Account { limit: limits.control_frames, owed: 0, until: now },
             resets: Account { limit: limits.resets, owed: 0, until: now },
+            refused: 0,
         }
     }
 
@@ -99,7 +102,7 @@ impl Watch {
     /// # Errors
     /// When the client makes us reset too many streams.
     pub fn sent(&mut self, bytes: &[u8], now: Instant) -> Result<(), Flood> {
-        let Self { sent, control_frames, resets, .. } = self;
+        let Self { sent, control_frames, resets, refused, .. } = self;
         let mut flood = None;
         sent.feed(bytes, |head| match head.kind {
             Kind::Headers => {
@@ -107,10 +110,20 @@ impl Watch {
                 resets.pay(1);
             }
             Kind::Data if head.length >= SMALL_BYTES => control_frames.pay(DATA_PAYS),
-            Kind::Reset => flood = flood.or(resets.charge(now, Flood::Resets).err()),
+            // After an answer, because nobody reads the rest of the body.
+            Kind::Reset if head.code == NO_ERROR => {}
+            Kind::Reset => {
+                *refused += u32::from(head.code == REFUSED_STREAM);
+                flood = flood.or(resets.charge(now, Flood::Resets).err());
+            }
             Kind::Data | Kind::Continuation | Kind::Control(_) => {}
         });
         flood.map_or(Ok(()), Err)
+    }
+
+    /// How many streams were refused, because there were too many at a time, since this was last asked.
+    pub fn take_refused(&mut self) -> u32 {
+        std::mem::take(&mut self.refused)
     }
 
     /// Something has begun that the client has to complete: the connection itself (RFC 9113 §3.4), or a header block.
@@ -156,6 +169,9 @@ impl Account {
     }
 }
 
+/// RFC 9113 §7.
+const NO_ERROR: u32 = 0;
+const REFUSED_STREAM: u32 = 7;
 /// So that what a millisecond forgives is a whole number.
 const UNITS: u64 = 60_000;
 const MINUTE: Duration = Duration::from_secs(60);
@@ -257,11 +273,13 @@ mod tests {
     fn streams_that_we_have_to_reset_count_too() {
         let now = Instant::now();
         let mut watch = watch(now);
-        assert_eq!(watch.sent(&frame(RESET, 0, 4).repeat(6), now), Ok(()));
-        assert_eq!(watch.sent(&frame(RESET, 0, 4), now), Err(Flood::Resets));
-        // One that is reset after its answer, because nobody reads the rest of the body.
+        let reset = |code| [&frame(RESET, 0, 4)[..12], &[code]].concat();
+        assert_eq!(watch.sent(&[reset(7).repeat(4), reset(1).repeat(2)].concat(), now), Ok(()));
+        assert_eq!(watch.sent(&reset(7), now), Err(Flood::Resets));
+        assert_eq!((watch.take_refused(), watch.take_refused()), (5, 0));
+        assert_eq!(watch.sent(&reset(0).repeat(100), now), Ok(()));
         for _ in 0..100 {
-            assert_eq!(watch.sent(&[frame(HEADERS, 4, 9), frame(RESET, 0, 4)].concat(), now), Ok(()));
+            assert_eq!(watch.sent(&[frame(HEADERS, 4, 9), reset(1)].concat(), now), Ok(()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Where the frames of one direction of an HTTP/2 connection begin (RFC 9113 §4.1), in pieces as they come.
 
-/// The first nine bytes of a frame.
+/// The first nine bytes of a frame, and of an `RST_STREAM` the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHead {
     /// Bytes of payload, padding included.
@@ -11,6 +11,8 @@ pub struct FrameHead {
     pub flags: u8,
     /// 0 for those of the connection.
     pub stream: u32,
+    /// Of an `RST_STREAM`: its error code (RFC 9113 §7); else 0.
+    pub code: u32,
 }
 
 /// Types of frames (RFC 9113 §6), as far as anybody here has to tell them apart.
@@ -33,7 +35,7 @@ pub enum Kind {
 pub struct Frames {
     /// Bytes that are still to come before the next head: of the client's preface, or of a payload.
     skip: u32,
-    head: [u8; HEAD_BYTES],
+    head: [u8; RESET_BYTES],
     /// Bytes of `head` that have come.
     filled: usize,
 }
@@ -49,20 +51,22 @@ impl FrameHead {
         matches!(self.kind, Kind::Headers | Kind::Continuation) && self.flags & END_HEADERS != 0
     }
 
-    fn parse(bytes: [u8; HEAD_BYTES]) -> Self {
-        let [l1, l2, l3, kind, flags, s1, s2, s3, s4] = bytes;
+    /// The frame that begins with these bytes, of which the last four count for an `RST_STREAM` alone.
+    fn parse(bytes: [u8; RESET_BYTES]) -> Self {
+        let [l1, l2, l3, kind, flags, s1, s2, s3, s4, code @ ..] = bytes;
         Self {
             length: u32::from_be_bytes([0, l1, l2, l3]),
             kind: match kind {
                 0 => Kind::Data,
                 1 => Kind::Headers,
-                3 => Kind::Reset,
+                RESET => Kind::Reset,
                 9 => Kind::Continuation,
                 other => Kind::Control(other),
             },
             flags,
             // The first bit is reserved and ignored.
             stream: u32::from_be_bytes([s1 & 0x7f, s2, s3, s4]),
+            code: if [l1, l2, l3, kind] == WHOLE_RESET { u32::from_be_bytes(code) } else { 0 },
         }
     }
 }
@@ -75,7 +79,7 @@ impl Frames {
 
     /// What a server sends.
     pub fn of_server() -> Self {
-        Self { skip: 0, head: [0; HEAD_BYTES], filled: 0 }
+        Self { skip: 0, head: [0; RESET_BYTES], filled: 0 }
     }
 
     /// Takes the next bytes; `each` is told of the frames whose heads become complete, in order.
@@ -85,29 +89,42 @@ impl Frames {
             // No more than `skip`, so it fits.
             self.skip -= u32::try_from(skipped).unwrap_or(self.skip);
             bytes = bytes.get(skipped..).unwrap_or_default();
-            let wanted = self.head.get_mut(self.filled..).unwrap_or_default();
-            let taken = bytes.len().min(wanted.len());
-            for (place, byte) in wanted.iter_mut().zip(bytes) {
+            let wanted = self.wanted();
+            let missing = self.head.get_mut(self.filled..wanted).unwrap_or_default();
+            let taken = bytes.len().min(missing.len());
+            for (place, byte) in missing.iter_mut().zip(bytes) {
                 *place = *byte;
             }
             self.filled += taken;
             bytes = bytes.get(taken..).unwrap_or_default();
-            if self.filled == HEAD_BYTES {
+            if self.filled == self.wanted() {
                 let head = FrameHead::parse(self.head);
+                self.skip =
+                    head.length.saturating_sub(u32::try_from(wanted - HEAD_BYTES).unwrap_or_default());
                 self.filled = 0;
-                self.skip = head.length;
                 each(head);
             }
         }
     }
 
-    /// The last frame is whole; the next may have begun.
+    /// How many bytes have to be seen together: as far as is known, those of the head, or of the whole `RST_STREAM`.
+    fn wanted(&self) -> usize {
+        let is_reset = self.filled >= HEAD_BYTES && self.head.starts_with(&WHOLE_RESET);
+        if is_reset { RESET_BYTES } else { HEAD_BYTES }
+    }
+
+    /// The payload of the last frame is there; the next may have begun.
     pub fn is_whole(&self) -> bool {
         self.skip == 0
     }
 }
 
 const HEAD_BYTES: usize = 9;
+/// Of a whole `RST_STREAM`.
+const RESET_BYTES: usize = HEAD_BYTES + 4;
+const RESET: u8 = 3;
+/// As one that is well-formed begins (RFC 9113 §6.4).
+const WHOLE_RESET: [u8; 4] = [0, 0, 4, RESET];
 const PREFACE_BYTES: u32 = 24;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -119,7 +136,10 @@ mod tests {
     const SENT: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\
         \0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x80\
         \0\0\x03\x01\x05\x80\0\0\x01abc\
-        \0\0\0\0\x01\0\0\0\x03";
+        \0\0\0\0\x01\0\0\0\x03\
+        \0\0\x04\x03\0\0\0\0\x03\0\0\x01\x07\
+        \0\0\x05\x03\0\0\0\0\x03\0\0\x01\x07\0\
+        \0\0\0\0\0\0\0\0\x03";
 
     fn found(frames: &mut Frames, bytes: &[u8], room: usize) -> Vec<FrameHead> {
         let mut found = Vec::new();
@@ -132,9 +152,12 @@ mod tests {
     #[test]
     fn frames_are_found_in_any_pieces() {
         let expected = [
-            FrameHead { length: 6, kind: Kind::Control(4), flags: 0, stream: 0 },
-            FrameHead { length: 3, kind: Kind::Headers, flags: 5, stream: 1 },
-            FrameHead { length: 0, kind: Kind::Data, flags: 1, stream: 3 },
+            FrameHead { length: 6, kind: Kind::Control(4), flags: 0, stream: 0, code: 0 },
+            FrameHead { length: 3, kind: Kind::Headers, flags: 5, stream: 1, code: 0 },
+            FrameHead { length: 0, kind: Kind::Data, flags: 1, stream: 3, code: 0 },
+            FrameHead { length: 4, kind: Kind::Reset, flags: 0, stream: 3, code: 0x107 },
+            FrameHead { length: 5, kind: Kind::Reset, flags: 0, stream: 3, code: 0 },
+            FrameHead { length: 0, kind: Kind::Data, flags: 0, stream: 3, code: 0 },
         ];
         for room in [1, 2, 3, 9, 10, 24, 25, 1000] {
             let mut frames = Frames::of_client();
@@ -158,7 +181,7 @@ mod tests {
 
     #[test]
     fn flags_mean_something_where_they_are_defined_alone() {
-        let head = |kind, flags| FrameHead { length: 0, kind, flags, stream: 1 };
+        let head = |kind, flags| FrameHead { length: 0, kind, flags, stream: 1, code: 0 };
         assert!(head(Kind::Data, 1).ends_stream() && head(Kind::Headers, 5).ends_stream());
         assert!(!head(Kind::Continuation, 1).ends_stream() && !head(Kind::Control(6), 1).ends_stream());
         assert!(head(Kind::Continuation, 4).ends_block() && head(Kind::Headers, 4).ends_block());
