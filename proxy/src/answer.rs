@@ -68,7 +68,7 @@ pub(crate) async fn whole(
     let sends_body = may_have_body && !body.is_empty() && session.req_header().method != Method::HEAD;
     session.write_response_header(Box::new(header), !sends_body).await?;
     if sends_body {
-        session.write_response_body(Some(body), true).await?;
+        write(session, body, true).await?;
     } else if session.is_http2() {
         // The engine does not end a stream with its header, and after an upstream's fault it drops the stream.
         session.write_response_body(None, true).await?;
@@ -94,10 +94,26 @@ pub(crate) async fn file(
     let header = head(file.status, &file.headers)?;
     session.write_response_header(Box::new(header), file.body.is_at_end()).await?;
     while let Some(chunk) = file.body.next_chunk().await.or_err(ErrorType::FileReadError, "reading a file")? {
-        session.write_response_body(Some(chunk), file.body.is_at_end()).await?;
+        write(session, chunk, file.body.is_at_end()).await?;
     }
     take_rest(session).await;
     Ok(())
+}
+
+/// Sends a part of a body. Over HTTP/2 the engine has one deadline for what it is given, so that is not too much.
+async fn write(session: &mut Session, mut part: Bytes, is_last: bool) -> Result<()> {
+    if session.is_http2() {
+        let connection = ClientConnection::of(session).cloned();
+        while part.len() > PIECE_BYTES {
+            let piece = part.split_to(PIECE_BYTES);
+            let piece = connection
+                .as_ref()
+                .map_or_else(|| piece.clone(), |connection| connection.holding(piece.clone()));
+            session.write_response_body(Some(piece), false).await?;
+        }
+        part = connection.map_or_else(|| part.clone(), |connection| connection.holding(part.clone()));
+    }
+    session.write_response_body(Some(part), is_last).await
 }
 
 /// Sets fields in place of those of the same name.
@@ -140,5 +156,7 @@ pub(crate) fn failed(context: &'static str) -> Box<Error> {
     Error::explain(ErrorType::InternalError, context).into_in()
 }
 
+/// The largest piece of a body that goes to the engine at once over HTTP/2; pieces from upstreams are as large.
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 /// As long as a client over HTTP/1 is listened to when it is refused.
 const REST: Duration = Duration::from_secs(2);

@@ -76,6 +76,9 @@ pub(crate) enum Fault {
     /// The client took its answer slower than `limits.min_send_rate`, or nothing of it for `timeouts.send`.
     #[error("client did not take the answer")]
     ClientNotTaking,
+    /// As that, but on one HTTP/2 stream while others go on.
+    #[error("client did not take the answer")]
+    StreamNotTaken,
     /// The client left before the answer was complete.
     #[error("client went away")]
     ClientGone,
@@ -130,7 +133,9 @@ impl Fault {
             Self::Denied(status) | Self::File(status) => status,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout | Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
-            Self::ClientNotTaking | Self::ClientGone | Self::TunnelSilent => return None,
+            Self::ClientNotTaking | Self::StreamNotTaken | Self::ClientGone | Self::TunnelSilent => {
+                return None;
+            }
             Self::UpstreamUnreachable | Self::UpstreamBroken => StatusCode::BAD_GATEWAY,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::Maintenance => StatusCode::SERVICE_UNAVAILABLE,
@@ -160,6 +165,7 @@ impl Fault {
             | Self::BodyTimeout
             | Self::BodySlow
             | Self::ClientNotTaking
+            | Self::StreamNotTaken
             | Self::ClientGone
             | Self::TunnelSilent => Side::Downstream,
             Self::UpstreamUnreachable
@@ -184,6 +190,7 @@ impl Fault {
             Self::UpstreamConnectTimeout => Some(Limit::Connect),
             Self::UpstreamTimeout => Some(Limit::UpstreamRead),
             Self::TunnelSilent => Some(Limit::Tunnel),
+            Self::StreamNotTaken => Some(Limit::Send),
             Self::Malformed(_)
             | Self::AmbiguousPath
             | Self::MethodNotAllowed
@@ -216,6 +223,7 @@ impl Fault {
             | Self::BodyTimeout
             | Self::BodySlow
             | Self::ClientNotTaking
+            | Self::StreamNotTaken
             | Self::ClientGone
             | Self::TunnelSilent => true,
             // Well-formed as far as anybody looked: the request that follows is as long, and told so.
@@ -256,10 +264,11 @@ impl Fault {
             },
             ErrorSource::Downstream => match error.etype() {
                 ErrorType::ReadTimedout => Self::BodyTimeout,
+                // Over HTTP/1 the connection knows.
+                ErrorType::WriteTimedout => Self::StreamNotTaken,
                 ErrorType::InvalidHTTPHeader => Self::Malformed("connection fields"),
                 ErrorType::ReadError
                 | ErrorType::WriteError
-                | ErrorType::WriteTimedout
                 | ErrorType::ConnectionClosed
                 | ErrorType::H2Error => Self::ClientGone,
                 _ => Self::Malformed("framing"),
@@ -332,6 +341,7 @@ fn text(fault: Fault) -> String {
         | Fault::BodyTimeout
         | Fault::BodySlow
         | Fault::ClientNotTaking
+        | Fault::StreamNotTaken
         | Fault::ClientGone
         | Fault::TunnelSilent => {
             let mut text = fault.to_string();

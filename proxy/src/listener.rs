@@ -4,6 +4,7 @@
 
 mod close;
 mod deadline;
+mod held;
 mod intake;
 mod io;
 mod out;
@@ -14,7 +15,7 @@ mod unique_id;
 mod upload;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +49,7 @@ pub(crate) struct IoLimits {
     /// How slow a request's body may be.
     pub(crate) body: Pace,
     /// How slow a client may take its answers.
-    send: Pace,
+    pub(crate) send: Pace,
     /// For a client that goes on sending behind its last answer.
     linger: Duration,
     tunnel: TunnelPatience,
@@ -100,6 +101,10 @@ pub(crate) struct ClientConnection {
     refusal: OnceLock<Refusal>,
     /// Why the stream ended in the middle of a request.
     stream_fault: OnceLock<Fault>,
+    /// Bytes of answers that have not been written yet, over HTTP/2.
+    held: AtomicU64,
+    /// Pieces of answers that have been written, over HTTP/2.
+    taken: AtomicU64,
     /// The limit for which the connection has to end, over HTTP/2.
     breach: OnceLock<Limit>,
     /// Requests so far.
@@ -147,6 +152,8 @@ impl ClientConnection {
             is_answered: AtomicBool::new(false),
             refusal: OnceLock::new(),
             stream_fault: OnceLock::new(),
+            held: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             breach: OnceLock::new(),
             requests: AtomicU32::new(0),
             remains: Mutex::new(None),

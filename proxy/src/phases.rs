@@ -263,7 +263,9 @@ impl ProxyHttp for Phases {
         }
         session.set_total_drain_timeout(Some(timeouts.body));
         if session.is_http2() {
-            session.set_write_timeout(Some(timeouts.send));
+            session.set_write_timeout(Some(
+                context.snapshot.io_limits.send.time_for(answer::PIECE_BYTES as u64),
+            ));
             context.upload = session.req_header().extensions.get::<Arc<Upload>>().cloned();
         } else if session.req_header().version == Version::HTTP_10 {
             // Such a client does not know interim answers (RFC 9110 §15.2).
@@ -459,11 +461,16 @@ impl ProxyHttp for Phases {
 
     fn upstream_response_body_filter(
         &self,
-        _session: &mut Session,
-        _body: &mut Option<Bytes>,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
         end_of_stream: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
+        if session.is_http2()
+            && let Some(connection) = &context.connection
+        {
+            *body = body.take().map(|piece| connection.holding(piece));
+        }
         if end_of_stream {
             context.answer_is_complete();
         }
@@ -507,7 +514,7 @@ impl ProxyHttp for Phases {
         context.fault = context.fault.or(of_stream);
         let status = match (session.response_written(), context.fault) {
             (Some(header), _) => header.status.as_u16(),
-            (None, Some(Fault::ClientGone | Fault::ClientNotTaking)) => CLIENT_GONE,
+            (None, Some(Fault::ClientGone | Fault::ClientNotTaking | Fault::StreamNotTaken)) => CLIENT_GONE,
             (None, _) => 0,
         };
         let microseconds = u64::try_from(context.started.elapsed().as_micros()).unwrap_or(u64::MAX);

@@ -33,6 +33,17 @@ pub enum Slow {
     Trickling,
 }
 
+impl Pace {
+    /// How long a piece of so many bytes may take as a whole, where nobody can see how it goes.
+    pub fn time_for(self, bytes: u64) -> Duration {
+        self.patience
+            .saturating_add(Duration::from_millis(bytes.saturating_mul(1000) / self.rate.max(SLOWEST)))
+    }
+}
+
+/// In bytes per second: where a whole piece needs a deadline, and there is no bound.
+const SLOWEST: u64 = 64;
+
 impl PaceMeter {
     /// A full account; nobody waits yet.
     pub fn new(pace: Pace) -> Self {
@@ -134,6 +145,13 @@ mod tests {
         assert_eq!(check(PACE, 1024, 1), None);
         assert_eq!(check(PACE, 30 * 512, 30), None, "in lumps");
         assert_eq!(check(PACE, 1 << 30, 61), Some((Slow::Silent, 60)), "nothing is saved up");
+    }
+
+    #[test]
+    fn a_piece_has_the_patience_and_the_time_at_the_rate() {
+        let seconds = |rate| Pace { rate, ..PACE }.time_for(64 << 10).as_secs();
+        assert_eq!((seconds(512), seconds(64 << 10)), (60 + 128, 61));
+        assert_eq!(seconds(0), 60 + 1024, "slow, but not for ever");
     }
 
     #[test]

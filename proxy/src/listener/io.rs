@@ -8,6 +8,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::intake::Intake;
 use super::out::Out;
 use super::refusal::Refusal;
 use super::silence::{Silence, Speaker};
+use super::streams::limit_said;
 use super::{ClientConnection, IoLimits, Phase, Switch};
 use crate::error::Fault;
 use crate::gate::head;
@@ -154,11 +156,14 @@ impl EdgeIo {
     fn count_sent(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
         let Some(watch) = &mut self.watch else { return };
         let seen = watch.sent(bytes, Instant::now().into_std());
+        self.connection.taken.store(watch.pieces_sent(), Ordering::Relaxed);
         for _ in 0..watch.take_refused() {
             self.connection.limit_hit(Limit::MaxConcurrentStreams);
         }
-        if let Err(flood) = seen {
-            self.connection.breaches(limit_of(flood));
+        let is_goodbye = watch.take_goodbye();
+        let limit = seen.err().map(limit_of).or_else(|| if is_goodbye { limit_said(bytes) } else { None });
+        if let Some(limit) = limit {
+            self.connection.breaches(limit);
             context.waker().wake_by_ref();
         }
     }

@@ -7,6 +7,7 @@ mod policy;
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use pingora::protocols::http::v2::server::{self, H2Accept, HttpSession};
 use pingora::protocols::{Digest, GetProxyDigest as _, Stream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::upload::Upload;
 use super::{ClientConnection, EdgeIo};
@@ -26,6 +27,7 @@ use crate::error::Fault;
 use crate::limits::Pace;
 use crate::metrics::Limit;
 pub(crate) use policy::StreamPolicy;
+pub(super) use policy::limit_said;
 
 /// One connection in the library's hands.
 struct Served<'a> {
@@ -40,6 +42,10 @@ struct Served<'a> {
     rejected: u32,
     /// Since when there have been no streams.
     idle_since: Instant,
+    /// Pieces of answers that had been written at the last look.
+    taken: u64,
+    /// Looks since then at which there was something to be written and nothing was.
+    untaken: u32,
     /// The client has been told to open no more streams (RFC 9113 §6.8).
     is_leaving: bool,
 }
@@ -74,6 +80,8 @@ pub(crate) async fn serve<A>(
         requests: 0,
         rejected: 0,
         idle_since: Instant::now(),
+        taken: 0,
+        untaken: 0,
         is_leaving: false,
     };
     let body = policy.body;
@@ -98,6 +106,8 @@ impl Served<'_> {
         F: Future<Output = ()> + Send + 'static,
     {
         let mut is_stopping = false;
+        let mut look = interval((self.policy.send / LOOKS).max(Duration::from_millis(1)));
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let stopped = async { stop.wait_for(|stop| *stop).await.map(drop) };
             let client = self.client;
@@ -119,17 +129,13 @@ impl Served<'_> {
                     // As Pingora: a client that sends so many malformed requests has no good ones.
                     Ok(Some(H2Accept::Rejected)) if self.rejected < MAX_REJECTED => self.rejected += 1,
                     Ok(Some(H2Accept::Rejected) | None) => return,
-                    Err(error) => {
-                        if let Some(limit) = policy::limit_of(&error) {
-                            self.client.breaches(limit);
-                        }
-                        return tracing::debug!(%error, "HTTP/2 connection ended");
-                    }
+                    Err(error) => return tracing::debug!(%error, "HTTP/2 connection ended"),
                 },
                 Some(ended) = self.streams.join_next() => {
                     report_panic(ended);
                     self.idle_since = Instant::now();
                 }
+                _ = look.tick(), if !self.streams.is_empty() => self.look(),
                 () = sleep_until(self.idle_since + patience), if self.streams.is_empty() => {
                     if self.is_leaving {
                         return;
@@ -155,6 +161,22 @@ impl Served<'_> {
         // The library knows only of streams that the client has not reset; their requests may take a moment to end.
         if self.streams.len() > 2 * self.policy.max_streams as usize {
             self.client.breaches(Limit::Http2Resets);
+        }
+    }
+
+    /// Whether the client takes anything of its answers. When it opens no window nothing else tells; a client that does, but not for
+    /// some of them, is left to the deadline that each piece of an answer has.
+    fn look(&mut self) {
+        let (held, taken) =
+            (self.client.held.load(Ordering::Relaxed), self.client.taken.load(Ordering::Relaxed));
+        if held == 0 || taken != self.taken {
+            (self.taken, self.untaken) = (taken, 0);
+            return;
+        }
+        self.untaken += 1;
+        if self.untaken > LOOKS {
+            self.client.end_with(Fault::ClientNotTaking);
+            self.client.breaches(Limit::Send);
         }
     }
 
@@ -216,6 +238,8 @@ fn report_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
+/// In the time that a client may take nothing.
+const LOOKS: u32 = 4;
 /// Requests that the engine does not take, on one connection.
 const MAX_REJECTED: u32 = 32;
 /// A client that has been told to leave, and has nothing in flight, acknowledges that within a round trip.

@@ -34,6 +34,10 @@ pub struct Watch {
     resets: Account,
     /// Streams that we refused and nobody has asked about.
     refused: u32,
+    /// `DATA` frames that went to the client.
+    pieces: u64,
+    /// A `GOAWAY` went to the client and nobody has asked about it.
+    goodbye: bool,
 }
 
 /// Where a client is with a header block.
@@ -70,6 +74,8 @@ impl Watch {
             control_frames: Account { limit: limits.control_frames, owed: 0, until: now },
             resets: Account { limit: limits.resets, owed: 0, until: now },
             refused: 0,
+            pieces: 0,
+            goodbye: false,
         }
     }
 
@@ -102,21 +108,25 @@ impl Watch {
     /// # Errors
     /// When the client makes us reset too many streams.
     pub fn sent(&mut self, bytes: &[u8], now: Instant) -> Result<(), Flood> {
-        let Self { sent, control_frames, resets, refused, .. } = self;
+        let Self { sent, control_frames, resets, refused, pieces, goodbye, .. } = self;
         let mut flood = None;
-        sent.feed(bytes, |head| match head.kind {
-            Kind::Headers => {
-                control_frames.pay(ANSWER_PAYS);
-                resets.pay(1);
+        sent.feed(bytes, |head| {
+            *pieces += u64::from(head.kind == Kind::Data);
+            match head.kind {
+                Kind::Headers => {
+                    control_frames.pay(ANSWER_PAYS);
+                    resets.pay(1);
+                }
+                Kind::Data if head.length >= SMALL_BYTES => control_frames.pay(DATA_PAYS),
+                // After an answer, because nobody reads the rest of the body.
+                Kind::Reset if head.code == NO_ERROR => {}
+                Kind::Reset => {
+                    *refused += u32::from(head.code == REFUSED_STREAM);
+                    flood = flood.or(resets.charge(now, Flood::Resets).err());
+                }
+                Kind::Control(GOAWAY) => *goodbye = true,
+                Kind::Data | Kind::Continuation | Kind::Control(_) => {}
             }
-            Kind::Data if head.length >= SMALL_BYTES => control_frames.pay(DATA_PAYS),
-            // After an answer, because nobody reads the rest of the body.
-            Kind::Reset if head.code == NO_ERROR => {}
-            Kind::Reset => {
-                *refused += u32::from(head.code == REFUSED_STREAM);
-                flood = flood.or(resets.charge(now, Flood::Resets).err());
-            }
-            Kind::Data | Kind::Continuation | Kind::Control(_) => {}
         });
         flood.map_or(Ok(()), Err)
     }
@@ -124,6 +134,16 @@ impl Watch {
     /// How many streams were refused, because there were too many at a time, since this was last asked.
     pub fn take_refused(&mut self) -> u32 {
         std::mem::take(&mut self.refused)
+    }
+
+    /// Whether there was a `GOAWAY` in what was sent since this was last asked.
+    pub fn take_goodbye(&mut self) -> bool {
+        std::mem::take(&mut self.goodbye)
+    }
+
+    /// How many pieces of bodies went to the client.
+    pub fn pieces_sent(&self) -> u64 {
+        self.pieces
     }
 
     /// Something has begun that the client has to complete: the connection itself (RFC 9113 §3.4), or a header block.
@@ -169,6 +189,8 @@ impl Account {
     }
 }
 
+/// RFC 9113 §6.8.
+const GOAWAY: u8 = 7;
 /// RFC 9113 §7.
 const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;

@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use h2::Reason;
-use pingora::Error;
+use memchr::memmem;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 
 use crate::limits::Pace;
@@ -19,6 +18,8 @@ pub(crate) struct StreamPolicy {
     pub(super) idle: Duration,
     /// How slow a request's body may be.
     pub(super) body: Pace,
+    /// How long a client may take nothing of what is there for it.
+    pub(super) send: Duration,
     /// Streams at a time.
     pub(super) max_streams: u32,
     /// Requests on one connection.
@@ -33,6 +34,7 @@ impl StreamPolicy {
         options
             .max_header_list_size(u32::try_from(limits.max_header_size.0).unwrap_or(u32::MAX))
             .max_concurrent_streams(limits.max_concurrent_streams)
+            .max_pending_accept_reset_streams(RESETS_UNSEEN)
             .max_send_buffer_size(SEND_BUFFER)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW);
@@ -40,30 +42,30 @@ impl StreamPolicy {
             options,
             idle: timeouts.idle,
             body: Pace { patience: timeouts.body, rate: limits.min_body_rate.0 },
+            send: timeouts.send,
             max_streams: limits.max_concurrent_streams,
             max_requests: limits.max_requests_per_connection,
         }
     }
 }
 
-/// The limit for which the library has ended a connection, if that is why.
-pub(super) fn limit_of(error: &Error) -> Option<Limit> {
-    let cause = error.cause.as_deref()?.downcast_ref::<h2::Error>()?;
-    if !cause.is_library() || cause.reason() != Some(Reason::ENHANCE_YOUR_CALM) {
-        return None;
-    }
-    // The library says which of its limits it was in the debug data of its `GOAWAY` alone.
-    let said = cause.to_string();
-    let limits = [
+/// The limit of its own for which the library ends a connection, in these bytes that it sends. It says so in the debug data of its
+/// `GOAWAY` (RFC 9113 §6.8) and nowhere else.
+pub(in crate::listener) fn limit_said(bytes: &[u8]) -> Option<Limit> {
+    let words = [
         ("too_many_continuations", Limit::MaxHeaderSize),
         ("header_list_way_too_large", Limit::MaxHeaderSize),
         ("too_many_data_frames", Limit::Http2Control),
         ("too_many_resets", Limit::Http2Resets),
         ("too_many_internal_resets", Limit::Http2Resets),
     ];
-    limits.into_iter().find(|(word, _)| said.contains(word)).map(|(_, limit)| limit)
+    let said = |word: &str| memmem::find(bytes, word.as_bytes()).is_some();
+    words.into_iter().find(|(word, _)| said(word)).map(|(_, limit)| limit)
 }
 
+/// Streams that come and are reset before we have looked, of which the library keeps the heads: a browser that turns to another page
+/// while we are busy. How many there may be over time is `limits.h2_resets`.
+const RESETS_UNSEEN: usize = 64;
 /// Of an answer, what waits in the library to be written. Beyond it the engine waits, and beyond that the upstream.
 const SEND_BUFFER: usize = 64 * 1024;
 /// What one upload may have under way: fast enough over long distances.
