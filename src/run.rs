@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use accept::{Change, Sockets};
@@ -65,6 +66,8 @@ pub(crate) struct Servers {
     data_dir: PathBuf,
     edge: Option<Edge>,
     service: Option<Service>,
+    /// Whether another process goes on where this one stops.
+    has_successor: Arc<AtomicBool>,
 }
 
 impl Servers {
@@ -86,7 +89,7 @@ impl Servers {
             }
             None => None,
         };
-        Ok(Self { data_dir, edge, service })
+        Ok(Self { data_dir, edge, service, has_successor: Arc::default() })
     }
 
     /// What changes them while they serve.
@@ -95,13 +98,15 @@ impl Servers {
             data_dir: self.data_dir.clone(),
             edge: self.edge.as_ref().map(Edge::handle),
             service: self.service.as_ref().map(Service::handle),
+            has_successor: self.has_successor.clone(),
         }
     }
 
-    /// Serves until `stop`, then drains: the edge first, whose requests in flight may still need the auth service. When one
-    /// of the two fails, the other is drained too, and nobody is let in any more: `sockets` are closed.
+    /// Serves until `stop`, then drains: the edge first, whose requests in flight may still need the auth service; both at a time when
+    /// another process has the sockets, for that one serves them. When one of the two fails, the other is drained too, and nobody is
+    /// let in any more: `sockets` are closed.
     pub(crate) async fn serve(self, mut stop: watch::Receiver<bool>, sockets: &Sockets) -> Result<()> {
-        let Self { edge, service, .. } = self;
+        let Self { edge, service, has_successor, .. } = self;
         let (stop_edge, edge_stop) = watch::channel(false);
         let (stop_service, service_stop) = watch::channel(false);
         let edge = async {
@@ -126,6 +131,9 @@ impl Servers {
             // A closed channel means that nobody can ask any more, which happens only while the process ends.
             let _ = stop.wait_for(|stop| *stop).await;
             stop_edge.send_replace(true);
+            if has_successor.load(Ordering::Relaxed) {
+                stop_service.send_replace(true);
+            }
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -140,6 +148,7 @@ struct Halves {
     data_dir: PathBuf,
     edge: Option<EdgeHandle>,
     service: Option<ServiceHandle>,
+    has_successor: Arc<AtomicBool>,
 }
 
 /// A configuration of both that can be put in force.
@@ -203,6 +212,7 @@ impl Work for Halves {
     }
 
     fn handed_over(&self) {
+        self.has_successor.store(true, Ordering::Relaxed);
         if let Some(edge) = &self.edge {
             edge.has_successor();
         }

@@ -3,6 +3,7 @@
 //! `/ready` would otherwise take us away from those who shall read the notice.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use accept::{ConnectionLimits, Expiries, Listener, Stream};
@@ -25,6 +26,8 @@ pub(crate) struct Admin {
     pub(crate) reloads: Arc<Reloads>,
     pub(crate) expiries: Expiries,
     pub(crate) stop: watch::Receiver<bool>,
+    /// Another process goes on where this one stops.
+    pub(crate) has_successor: Arc<AtomicBool>,
 }
 
 /// Answers on one socket until the future is dropped.
@@ -70,7 +73,9 @@ impl Admin {
         }
         match target.split('?').next().unwrap_or_default() {
             "/health" => response("200 OK", "ok\n", method),
-            "/ready" if *self.stop.borrow() => response("503 Service Unavailable", "stopping\n", method),
+            "/ready" if *self.stop.borrow() && !self.has_successor.load(Ordering::Relaxed) => {
+                response("503 Service Unavailable", "stopping\n", method)
+            }
             "/ready" => response("200 OK", "ready\n", method),
             "/metrics" => response("200 OK", &self.metrics(), method),
             _ => response("404 Not Found", "", method),
@@ -117,6 +122,7 @@ mod tests {
             reloads: Arc::new(Reloads::new(|| std::time::UNIX_EPOCH)),
             expiries: Expiries::default(),
             stop,
+            has_successor: Arc::default(),
         };
         let status = |line: &str| {
             let answer = admin.answer(format!("{line} HTTP/1.1\r\n\r\n").as_bytes());

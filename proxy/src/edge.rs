@@ -106,6 +106,7 @@ impl Edge {
             reloads: reloads.clone(),
             expiries: Expiries::default(),
             stop: stopped,
+            has_successor: has_successor.clone(),
         };
         let core = Arc::new(Core {
             orders,
@@ -170,6 +171,10 @@ impl Edge {
             // An error means that nobody can tell us to stop any more: that is a word to stop too.
             let _ = stop.wait_for(|stop| *stop).await;
             stopping.stop.send_replace(true);
+            if stopping.has_successor.load(Ordering::Relaxed) {
+                // Whoever asks how we are means the process that goes on, which has the same sockets.
+                stopping.in_force.lock().await.leave_admin();
+            }
         });
         for end in ends {
             end.await.map_err(|_| EdgeError::Panic)?.map_err(EdgeError::Worker)?;
@@ -233,7 +238,7 @@ impl EdgeHandle {
     }
 
     /// Says that another process has the sockets: when this one stops, clients may send one more request on connections that
-    /// wait for one, as they would on those of a listener that is gone.
+    /// wait for one, as they would on those of a listener that is gone, and the admin sockets are left to the other at once.
     pub fn has_successor(&self) {
         self.0.has_successor.store(true, Ordering::Relaxed);
     }

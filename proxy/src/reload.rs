@@ -74,6 +74,13 @@ pub struct PreparedEdge {
     is_committed: bool,
 }
 
+impl InForce {
+    /// Closes the admin sockets.
+    pub(crate) fn leave_admin(&mut self) {
+        self.admin.clear();
+    }
+}
+
 impl Core {
     /// Everything that can fail about a configuration.
     ///

@@ -175,3 +175,22 @@ fn control(folder: &Folder) -> PathBuf {
 fn exists(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
+
+/// How many descriptors a process has open.
+fn descriptors(number: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{number}/fd")).unwrap().count()
+}
+
+/// What is so for half a second.
+fn until_quiet<T: PartialEq>(look: impl Fn() -> T) -> T {
+    let mut seen = (look(), std::time::Instant::now());
+    let deadline = seen.1 + super::harness::PATIENCE;
+    while seen.1.elapsed() < Duration::from_millis(500) && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+        let now = look();
+        if now != seen.0 {
+            seen = (now, std::time::Instant::now());
+        }
+    }
+    seen.0
+}

@@ -23,6 +23,7 @@ mod limits_connections;
 mod limits_linger;
 mod limits_pace;
 mod limits_time;
+mod liveness;
 mod log;
 mod receivers;
 mod reload_faults;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use accept::Change;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -58,7 +58,7 @@ enum End {
     /// A signal.
     Stopped,
     /// Another process goes on.
-    HandedOver(u32),
+    HandedOver(u32, Option<oneshot::Sender<Answer>>),
 }
 
 impl Life {
@@ -97,7 +97,7 @@ impl Life {
                 stop.send_replace(true);
                 self.drain(&mut serving, &mut inbox).await
             }
-            End::HandedOver(pid) => {
+            End::HandedOver(pid, answer) => {
                 info!(
                     successor = pid,
                     "another process has taken over, requests in flight are finished first"
@@ -108,6 +108,11 @@ impl Life {
                 work.handed_over();
                 self.sockets.close();
                 stop.send_replace(true);
+                if let Some(answer) = answer {
+                    let own = std::process::id();
+                    let line = format!("process {pid} serves now; process {own} finishes its requests");
+                    let _ = answer.send(Answer { exit: 0, lines: vec![line] });
+                }
                 self.drain(&mut serving, &mut inbox).await
             }
         };
@@ -161,14 +166,7 @@ impl Life {
             };
             // Nothing may come between: it is a matter of moments, and has a deadline.
             match successor.let_go(&self.sockets).await {
-                Ok(pid) => {
-                    if let Some(answer) = answer {
-                        let own = std::process::id();
-                        let line = format!("process {pid} serves now; process {own} finishes its requests");
-                        let _ = answer.send(Answer { exit: 0, lines: vec![line] });
-                    }
-                    return End::HandedOver(pid);
-                }
+                Ok(pid) => return End::HandedOver(pid, answer),
                 Err(fault) => not_replaced(&fault, answer),
             }
         }
@@ -246,11 +244,11 @@ enum Next {
 /// What came of it.
 enum Done {
     Nothing,
-    Ready(Box<Successor>, Option<tokio::sync::oneshot::Sender<Answer>>),
+    Ready(Box<Successor>, Option<oneshot::Sender<Answer>>),
 }
 
 /// Goes on as if nothing had happened, but for what is said.
-fn not_replaced(fault: &Fault, answer: Option<tokio::sync::oneshot::Sender<Answer>>) {
+fn not_replaced(fault: &Fault, answer: Option<oneshot::Sender<Answer>>) {
     systemd::notify_ready();
     error!(error = fault.text, "not replaced, this process goes on");
     if let Some(answer) = answer {

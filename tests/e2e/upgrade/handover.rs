@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use super::super::harness::{
     Client, Folder, Gatehouse, Process, Reply, Upgradable, Upstream, gatehouse_command, pid,
 };
-use super::{Door, Load, control, exists, until, yaml};
+use super::{Door, Load, control, descriptors, exists, until, until_quiet, yaml};
 
 #[test]
 fn nobody_notices_twenty_upgrades() {
@@ -15,16 +15,23 @@ fn nobody_notices_twenty_upgrades() {
     let upstream = Upstream::start();
     let mut running = Upgradable::start(&folder, &yaml(&folder, &upstream));
     let doors = [Door::Tcp(running.gatehouse.tcp("http")), Door::Unix(folder.join("edge.sock"))];
+    let idle = until_quiet(|| descriptors(running.serving));
     let load = Load::start(&doors);
     load.wait_for(40);
     let mut numbers = vec![running.serving];
-    for _ in 0..20 {
+    for _ in 0..19 {
         running.replace();
         numbers.push(running.upgrade());
         load.wait_for(20);
     }
     let answered = load.end();
     assert!(answered > 400, "{answered}");
+    numbers.push(running.upgrade());
+    assert_eq!(
+        until_quiet(|| descriptors(running.serving)),
+        idle,
+        "descriptors of the first process and of the last"
+    );
     for old in &numbers[..20] {
         running.wait_until_gone(*old);
     }
@@ -43,8 +50,10 @@ fn what_has_begun_ends_where_it_began() {
         "/socket" => Reply::Echo,
         _ => Reply::Json(200, "{}".into()),
     });
-    let mut running = Upgradable::start(&folder, &yaml(&folder, &upstream));
-    let address = running.gatehouse.tcp("http");
+    let admin = "  admin: {binds: [{address: \"127.0.0.1:0\"}]}\n  sites:";
+    let yaml = yaml(&folder, &upstream).replace("  sites:", admin);
+    let mut running = Upgradable::start(&folder, &yaml);
+    let (address, admin) = (running.gatehouse.tcp("http"), running.gatehouse.tcp("admin"));
     let mut tunnel = Client::tcp(address);
     let upgrade = ["Host: x", "Connection: Upgrade", "Upgrade: websocket"];
     tunnel.request("GET /socket", &upgrade, b"").expect(101);
@@ -55,6 +64,18 @@ fn what_has_begun_ends_where_it_began() {
     let old = running.serving;
     running.upgrade();
     Client::tcp(address).get("x", "/new").expect(200);
+    for _ in 0..40 {
+        // Of the one that goes on, not of the one that drains.
+        Client::tcp(admin).get("x", "/ready").expect(200);
+    }
+    for count in 1..20 {
+        Client::tcp(address).get("x", "/new").expect(200);
+        let metrics = Client::tcp(admin).get("x", "/metrics").expect(200).text();
+        let requests = "gatehouse_edge_requests_total{status=\"2xx\"} ";
+        let counted = metrics.lines().find_map(|line| line.strip_prefix(requests)?.parse::<u32>().ok());
+        // The first of these may have been accepted by the old one.
+        assert!(counted.is_some_and(|counted| counted >= count), "{counted:?} of {count}");
+    }
     for text in ["still ", "here"] {
         tunnel.send(text);
         assert_eq!(tunnel.receive_bytes(text.len()), text.as_bytes());

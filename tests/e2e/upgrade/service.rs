@@ -1,6 +1,6 @@
 //! The auth service replaced while it serves: alone, and behind the edge of the same process.
 
-use super::super::harness::{Client, FakeSynapse, Folder, Upgradable, auth_yaml};
+use super::super::harness::{Client, FakeSynapse, Folder, Reply, Upgradable, Upstream, auth_yaml};
 use super::{Door, Load, exists};
 
 #[test]
@@ -78,4 +78,45 @@ edge:
     load.end();
     running.stop();
     assert!(!exists(&folder.join("auth.sock")) && !exists(&folder.join("control.sock")));
+}
+
+#[test]
+fn while_a_tunnel_drains_the_auth_service_is_the_next_one_s() {
+    let folder = Folder::new();
+    let (synapse, upstream) = (FakeSynapse::start(), Upstream::answering(|_| Reply::Echo));
+    let yaml = format!(
+        "{auth}\
+http:
+  public_base: https://auth.example.com/
+  listeners:
+    - name: web
+      resources: [{{name: health}}]
+      binds: [{{address: \"127.0.0.1:0\"}}]
+edge:
+  listeners: [{{name: http, binds: [{{address: \"127.0.0.1:0\"}}]}}]
+  upstreams: {{echo: {{servers: [\"{upstream}\"]}}}}
+  sites: [{{hosts: [_], routes: [{{prefix: /, upstream: echo}}]}}]
+",
+        auth = auth_yaml(folder.path(), &synapse.url()),
+        upstream = upstream.address
+    );
+    let mut running = Upgradable::start(&folder, &yaml);
+    let mut tunnel = Client::tcp(running.gatehouse.tcp("http"));
+    tunnel.request("GET /", &["Host: x", "Connection: Upgrade", "Upgrade: websocket"], b"").expect(101);
+    let auth = running.gatehouse.tcp("web");
+    Client::tcp(auth).get("x", "/.well-known/openid-configuration").expect(404);
+    folder.write("gatehouse.yaml", yaml.replace("{name: health}", "{name: health}, {name: discovery}"));
+    let old = running.serving;
+    running.upgrade();
+    super::until("the old one lets go of the auth listener", || {
+        Client::tcp(auth).get("x", "/.well-known/openid-configuration").status == 200
+    });
+    for _ in 0..40 {
+        Client::tcp(auth).get("x", "/.well-known/openid-configuration").expect(200);
+    }
+    tunnel.send("still here");
+    assert_eq!(tunnel.receive_bytes(10), b"still here");
+    drop(tunnel);
+    running.wait_until_gone(old);
+    running.stop();
 }
