@@ -3,8 +3,8 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use accept::descriptors::Share;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::access_log::Logs;
 use crate::admin::Admin;
 use crate::maintenance::{Maintenance, StateFile, Watcher};
-use crate::metrics::Counters;
+use crate::metrics::{Counters, Ended};
 use crate::reload::{Core, PreparedEdge, Reloads};
 use crate::worker::{Order, Switch, Worker};
 
@@ -166,10 +166,13 @@ impl Edge {
         for (number, (worker, switch)) in workers.into_iter().zip(switches).enumerate() {
             ends.push(start(number, worker, switch).map_err(EdgeError::Worker)?);
         }
-        let stopping = core.clone();
+        let (stopping, at_stop) = (core.clone(), Arc::new(OnceLock::new()));
+        let before = at_stop.clone();
         tasks.spawn(async move {
             // An error means that nobody can tell us to stop any more: that is a word to stop too.
             let _ = stop.wait_for(|stop| *stop).await;
+            // Nobody else sets it.
+            let _ = before.set(stopping.ended());
             stopping.stop.send_replace(true);
             if stopping.has_successor.load(Ordering::Relaxed) {
                 // Whoever asks how we are means the process that goes on, which has the same sockets.
@@ -178,6 +181,9 @@ impl Edge {
         });
         for end in ends {
             end.await.map_err(|_| EdgeError::Panic)?.map_err(EdgeError::Worker)?;
+        }
+        if let Some(at_stop) = at_stop.get() {
+            log_drain(core.ended() - *at_stop);
         }
         // The admin sockets end with what was in force, and the log writes what is left.
         if let Ok(mut in_force) = timeout(ENDING, core.in_force.lock()).await {
@@ -242,6 +248,11 @@ impl EdgeHandle {
     pub fn has_successor(&self) {
         self.0.has_successor.store(true, Ordering::Relaxed);
     }
+}
+
+fn log_drain(drained: Ended) {
+    let Ended { requests, tunnels, requests_cut_off, tunnels_cut_off, connections_closed } = drained;
+    tracing::info!(requests, tunnels, requests_cut_off, tunnels_cut_off, connections_closed, "drained");
 }
 
 /// Starts a worker's thread; the receiver hears of its end, or nothing if it panics.

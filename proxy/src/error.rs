@@ -97,6 +97,12 @@ pub(crate) enum Fault {
     /// Neither side of a tunnel said anything for too long.
     #[error("tunnel was silent for too long")]
     TunnelSilent,
+    /// The request was not complete at the end of the drain.
+    #[error("cut off at the end of the drain")]
+    Drained,
+    /// The tunnel was still open at the end of its drain.
+    #[error("tunnel cut off at the end of the drain")]
+    TunnelDrained,
     /// Maintenance mode is on; its notice says more.
     #[error("maintenance")]
     Maintenance,
@@ -133,12 +139,16 @@ impl Fault {
             Self::Denied(status) | Self::File(status) => status,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::HeadTimeout | Self::BodyTimeout | Self::BodySlow => StatusCode::REQUEST_TIMEOUT,
-            Self::ClientNotTaking | Self::StreamNotTaken | Self::ClientGone | Self::TunnelSilent => {
+            Self::ClientNotTaking
+            | Self::StreamNotTaken
+            | Self::ClientGone
+            | Self::TunnelSilent
+            | Self::TunnelDrained => {
                 return None;
             }
             Self::UpstreamUnreachable | Self::UpstreamBroken => StatusCode::BAD_GATEWAY,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
-            Self::Maintenance => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Drained | Self::Maintenance => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         })
     }
@@ -167,7 +177,9 @@ impl Fault {
             | Self::ClientNotTaking
             | Self::StreamNotTaken
             | Self::ClientGone
-            | Self::TunnelSilent => Side::Downstream,
+            | Self::TunnelSilent
+            | Self::Drained
+            | Self::TunnelDrained => Side::Downstream,
             Self::UpstreamUnreachable
             | Self::UpstreamConnectTimeout
             | Self::UpstreamBroken
@@ -191,6 +203,8 @@ impl Fault {
             Self::UpstreamTimeout => Some(Limit::UpstreamRead),
             Self::TunnelSilent => Some(Limit::Tunnel),
             Self::StreamNotTaken => Some(Limit::Send),
+            Self::Drained => Some(Limit::Drain),
+            Self::TunnelDrained => Some(Limit::TunnelDrain),
             Self::Malformed(_)
             | Self::AmbiguousPath
             | Self::MethodNotAllowed
@@ -225,7 +239,8 @@ impl Fault {
             | Self::ClientNotTaking
             | Self::StreamNotTaken
             | Self::ClientGone
-            | Self::TunnelSilent => true,
+            | Self::TunnelSilent
+            | Self::TunnelDrained => true,
             // Well-formed as far as anybody looked: the request that follows is as long, and told so.
             Self::TargetTooLong
             | Self::HeadTooLarge
@@ -241,6 +256,7 @@ impl Fault {
             | Self::UpstreamConnectTimeout
             | Self::UpstreamBroken
             | Self::UpstreamTimeout
+            | Self::Drained
             | Self::Maintenance
             | Self::Internal => false,
         }
@@ -319,6 +335,7 @@ fn text(fault: Fault) -> String {
         Fault::UpstreamTimeout => "The server behind this proxy did not answer in time".into(),
         Fault::Maintenance => DEFAULT_MESSAGE.into(),
         Fault::Internal => "This proxy failed".into(),
+        Fault::Drained => "This proxy is being restarted".into(),
         Fault::File(status) if status.is_server_error() => "This proxy cannot read the file".into(),
         // A route that denies with 404 does not want to be known.
         Fault::Denied(StatusCode::NOT_FOUND) => text(Fault::NoRoute),
@@ -343,7 +360,8 @@ fn text(fault: Fault) -> String {
         | Fault::ClientNotTaking
         | Fault::StreamNotTaken
         | Fault::ClientGone
-        | Fault::TunnelSilent => {
+        | Fault::TunnelSilent
+        | Fault::TunnelDrained => {
             let mut text = fault.to_string();
             if let Some(first) = text.get_mut(..1) {
                 first.make_ascii_uppercase();
@@ -433,6 +451,7 @@ mod tests {
             Fault::UpstreamConnectTimeout,
             Fault::UpstreamBroken,
             Fault::UpstreamTimeout,
+            Fault::Drained,
             Fault::Maintenance,
             Fault::Internal,
         ] {
@@ -447,6 +466,7 @@ mod tests {
     fn nobody_answers_a_client_that_left() {
         assert_eq!(ask(Fault::ClientGone, "/"), None);
         assert_eq!(ask(Fault::TunnelSilent, "/"), None);
+        assert_eq!(ask(Fault::TunnelDrained, "/"), None);
         assert_eq!(Fault::ClientGone.side(), Side::Downstream);
         assert_eq!(Fault::UpstreamBroken.side(), Side::Upstream);
     }

@@ -1,6 +1,7 @@
 //! Counters of the edge, and their text for Prometheus. Every worker counts on its own cache lines; they are added up
 //! when somebody asks.
 
+mod ended;
 mod limit;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use accept::{ConnectionLimits, Counts, Exposition};
 
 use crate::error::Fault;
+pub(crate) use ended::Ended;
 pub(crate) use limit::Limit;
 
 /// Makes the counters that are one number each: the field, and its name and description on `/metrics`.

@@ -18,6 +18,7 @@ use crate::access_log::{AccessLog, Logs, Reopened};
 use crate::admin::{self, Admin};
 use crate::edge::EdgeError;
 use crate::listener::StreamPolicy;
+use crate::metrics::Ended;
 use crate::snapshot::{Common, Snapshot, TooLong};
 use crate::worker::{Order, Switch};
 pub(crate) use counts::Reloads;
@@ -82,6 +83,11 @@ impl InForce {
 }
 
 impl Core {
+    /// What has ended so far.
+    pub(crate) fn ended(&self) -> Ended {
+        Ended::now(&self.admin.counters, &self.limits)
+    }
+
     /// Everything that can fail about a configuration.
     ///
     /// # Errors

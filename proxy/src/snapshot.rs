@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::HeaderMap;
@@ -121,16 +122,27 @@ pub(crate) struct Place {
     pub(crate) id: PlaceId,
     /// True when connections have to end.
     pub(crate) stop: watch::Receiver<bool>,
-    /// Until when a connection may wait for a request after `stop`.
-    until: OnceLock<Instant>,
+    /// What may go on after `stop`.
+    ending: OnceLock<Ending>,
     /// The last snapshot that knew this place, once it is gone.
     last: OnceLock<Arc<Snapshot>>,
     live: Arc<Live>,
 }
 
+/// Until when connections may go on that have to end.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending {
+    /// Those that wait for a request.
+    pub(crate) idle: Instant,
+    /// Requests in flight.
+    pub(crate) requests: Instant,
+    /// Tunnels.
+    pub(crate) tunnels: Instant,
+}
+
 impl Place {
     pub(crate) fn new(id: PlaceId, stop: watch::Receiver<bool>, live: Arc<Live>) -> Self {
-        Self { id, stop, until: OnceLock::new(), last: OnceLock::new(), live }
+        Self { id, stop, ending: OnceLock::new(), last: OnceLock::new(), live }
     }
 
     /// What requests are served with once this place is gone: what still comes on its connections was meant for the
@@ -155,13 +167,20 @@ impl Place {
         let _ = self.last.set(last);
     }
 
-    /// Connections without a request end at this time. To be said before `stop`.
-    pub(crate) fn end_idle(&self, at: Instant) {
-        let _ = self.until.set(at);
+    /// Everything ends: connections without a request after `idle`, the others as the configuration says. To be said before `stop`.
+    pub(crate) fn end(&self, now: Instant, idle: Duration) {
+        let timeouts = self.snapshot().config.timeouts;
+        let ending = Ending {
+            idle: now + idle.min(timeouts.drain),
+            requests: now + timeouts.drain,
+            tunnels: now + timeouts.tunnel_drain,
+        };
+        // Told once; a second word would come too late for those who have heard the first.
+        let _ = self.ending.set(ending);
     }
 
-    /// Until when a connection may wait for a request; `None` while nothing ends.
-    pub(crate) fn ends_idle(&self) -> Option<Instant> {
-        self.until.get().copied()
+    /// What may still go on; `None` while nothing ends.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.ending.get().copied()
     }
 }

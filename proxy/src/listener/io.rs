@@ -60,6 +60,8 @@ pub(crate) struct EdgeIo {
     written: u64,
     /// Of a tunnel.
     silence: Silence,
+    /// Of what is in flight, once it has to end.
+    drain: Deadline,
     end: End,
     /// Method and the beginning of the target of the request in the engine's hands, should the engine refuse it.
     start: Start,
@@ -112,6 +114,7 @@ impl EdgeIo {
             download: PaceMeter::new(limits.send),
             written: 0,
             silence: Silence::new(limits.tunnel),
+            drain: Deadline::default(),
             end: End::Open,
             start: Start::default(),
         }
@@ -168,16 +171,34 @@ impl EdgeIo {
         }
     }
 
-    /// HTTP/1: what belongs to the request that is being read, and the end of a tunnel in which nobody speaks.
+    /// HTTP/1: what belongs to the request that is being read; the end of a tunnel in which nobody speaks, and of everything
+    /// when a drain is over.
     fn poll_http1(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = self.poll_request(context, buffer);
         if read.is_ready() {
             self.silence.ends(Speaker::Client);
             return read;
         }
-        let fault = ready!(self.silence.poll(context, self.connection.switch()));
+        let fault = match self.silence.poll(context, self.connection.switch()) {
+            Poll::Ready(fault) => fault,
+            Poll::Pending => ready!(self.poll_drain(context)),
+        };
         self.connection.end_with(fault);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Ready when what is in flight has had its time after the word to stop. Whoever sees to that word polls us then.
+    fn poll_drain(&mut self, context: &mut Context<'_>) -> Poll<Fault> {
+        let (Phase::Busy, Some(ending)) = (self.connection.phase(), self.connection.place.ending()) else {
+            return Poll::Pending;
+        };
+        let (end, fault) = match self.connection.switch() {
+            Switch::Done => (ending.tunnels, Fault::TunnelDrained),
+            Switch::None | Switch::Asked => (ending.requests, Fault::Drained),
+        };
+        self.drain.set(end);
+        ready!(self.drain.poll(context));
+        Poll::Ready(fault)
     }
 
     fn poll_request(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -220,9 +241,9 @@ impl EdgeIo {
             let before = buffer.filled().len();
             let Poll::Ready(read) = self.poll_io(context, buffer) else {
                 let is_begun = !self.intake.held().is_empty();
-                let ends = self.connection.place.ends_idle().filter(|_| !is_begun);
-                if let Some(at) = ends {
-                    self.reading.no_later_than(at);
+                let ends = self.connection.place.ending().filter(|_| !is_begun);
+                if let Some(ending) = ends {
+                    self.reading.no_later_than(ending.idle);
                 }
                 ready!(self.reading.poll(context));
                 if ends.is_some() {
@@ -425,6 +446,11 @@ impl EdgeIo {
         self.upload.pause(now);
         if self.count_taken(now) {
             self.writing.clear();
+        }
+        if let Poll::Ready(fault) = self.poll_drain(context) {
+            self.connection.end_with(fault);
+            self.end = End::Broken;
+            return Poll::Ready(io::ErrorKind::TimedOut.into());
         }
         self.writing.set(self.download.wait(now));
         ready!(self.writing.poll(context));

@@ -113,6 +113,7 @@ impl Served<'_> {
             let client = self.client;
             let breached =
                 poll_fn(|_| if client.breach().is_some() { Poll::Ready(()) } else { Poll::Pending });
+            let drained = client.place.ending().filter(|_| is_stopping && !self.streams.is_empty());
             let patience = if self.is_leaving { LEAVE } else { self.policy.idle };
             tokio::select! {
                 biased;
@@ -131,6 +132,10 @@ impl Served<'_> {
                     Ok(Some(H2Accept::Rejected) | None) => return,
                     Err(error) => return tracing::debug!(%error, "HTTP/2 connection ended"),
                 },
+                () = sleep_until(drained.map_or(self.idle_since, |ending| ending.requests)), if drained.is_some() => {
+                    // Each of them says so in the log.
+                    return self.client.end_with(Fault::Drained);
+                }
                 Some(ended) = self.streams.join_next() => {
                     report_panic(ended);
                     self.idle_since = Instant::now();

@@ -36,8 +36,10 @@ limits! {
     Send = "timeouts.send",
     /// An idle tunnel.
     Tunnel = "timeouts.tunnel",
-    /// A connection that was still open at the end of a drain.
+    /// A request, or a connection, that was still open at the end of a drain.
     Drain = "timeouts.drain",
+    /// A tunnel that was still open at the end of its drain.
+    TunnelDrain = "timeouts.tunnel_drain",
     /// An upstream that could not be connected in time.
     Connect = "timeouts.connect",
     /// An upstream that did not answer in time.

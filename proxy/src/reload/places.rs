@@ -1,6 +1,7 @@
 //! The places of a configuration, and which of them were there before. Pure; sockets only pass through.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use accept::{Acceptor, Bound, BoundAddress, BoundSocket, ProxyPolicy, Terms, Tickets};
 use conf::Bind;
@@ -101,11 +102,20 @@ impl Places {
         let acceptors = acceptors(config, tickets);
         let terms = |known: &Known| {
             let acceptor = acceptors.get(known.listener)?.clone();
-            Some((known.id, Terms { acceptor, drain: config.timeouts.drain }))
+            Some((known.id, Terms { acceptor, drain: drain(&config.timeouts) }))
         };
         self.all.iter().filter_map(terms).collect()
     }
 }
+
+/// After which connections are closed without a word. Requests and tunnels have ended before, each at its own time, and said so in
+/// the log.
+fn drain(timeouts: &conf::Timeouts) -> Duration {
+    timeouts.drain.max(timeouts.tunnel_drain) + LAST_WORDS
+}
+
+/// For the end of what is cut off: an answer, a line in the log.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// One per listener, in order.
 fn acceptors(config: &conf::Edge, tickets: &Tickets) -> Vec<Arc<Acceptor>> {

@@ -53,7 +53,7 @@ impl Places {
         let mut closed = Vec::new();
         for (_, open) in gone {
             open.place.is_gone(before.clone());
-            open.place.end_idle(Instant::now() + LAST_REQUEST);
+            open.place.end(Instant::now(), LAST_REQUEST);
             open.stop.send_replace(true);
             closed.push(open.closed);
         }
@@ -84,7 +84,7 @@ impl Places {
     pub(super) async fn end(mut self, has_successor: bool) {
         let idle = if has_successor { LAST_REQUEST } else { Duration::ZERO };
         for open in self.open.values() {
-            open.place.end_idle(Instant::now() + idle);
+            open.place.end(Instant::now(), idle);
             open.stop.send_replace(true);
         }
         while let Some(ended) = self.tasks.join_next().await {
