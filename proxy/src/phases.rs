@@ -445,6 +445,10 @@ impl ProxyHttp for Phases {
         response.set_version(Version::HTTP_11);
         // The engine ends the connection when an answer comes before the end of the body; an interim one is none.
         session.set_close_on_response_before_downstream_finish(!response.status.is_informational());
+        if context.connection.as_ref().is_some_and(|connection| connection.place.ending().is_some()) {
+            // The request was on its way when the end began: nothing may come after it.
+            session.set_keepalive(None);
+        }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             if let Some(connection) = &context.connection {
                 connection.becomes_tunnel();

@@ -14,6 +14,7 @@ mod command_line;
 mod deployments;
 mod differential;
 mod downloads;
+mod drain;
 mod errands;
 mod faults;
 mod federation;

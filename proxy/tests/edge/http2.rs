@@ -381,3 +381,26 @@ async fn trailers_stop_here_both_ways() {
     assert_eq!(upstream.last().body, b"2\r\nyo\r\n0\r\n\r\n");
     assert_eq!(get(&mut client, "/").await.0, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn a_stream_that_outlives_the_drain_is_cut_off() {
+    let upstream = Upstream::start(|_| Reply { delay: Duration::from_secs(600), ..ok("late") }).await;
+    let (mut config, certificate) = with_tls(to(&upstream));
+    config.timeouts.drain = Duration::from_millis(400);
+    // It is the requests' time that counts here: HTTP/2 has no tunnels.
+    config.timeouts.tunnel_drain = Duration::from_secs(600);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("access.log");
+    config.access_log = Some(conf::AccessLog {
+        target: conf::AccessLogTarget::File(path.clone()),
+        format: conf::AccessLogFormat::Json,
+    });
+    let edge = Running::start(config).await;
+    let mut client = h2(&edge, &certificate).await;
+    let (response, _) = client.send_request(request(Method::GET, "/"), true).unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    edge.end().await;
+    assert!(response.await.is_err());
+    let log = std::fs::read_to_string(path).unwrap();
+    assert!(log.contains("cut off at the end of the drain"), "{log}");
+}
