@@ -182,7 +182,7 @@ impl Work for Halves {
                 (Some(_), None) => Err(needs_start("there is no auth service any more")),
             }
         };
-        // What the edge itself refuses it counts by itself.
+        // What the edge refuses it counts by itself, and so does the auth service what is dropped for it.
         let service = others.await.inspect_err(|_| self.refused())?;
         let edge = match (&self.edge, edge) {
             (Some(handle), Some(edge)) => {
@@ -208,6 +208,9 @@ impl Work for Halves {
     fn refused(&self) {
         if let Some(edge) = &self.edge {
             edge.count_refused();
+        }
+        if let Some(service) = &self.service {
+            service.count_refused();
         }
     }
 

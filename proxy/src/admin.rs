@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use accept::{ConnectionLimits, Expiries, Listener, Stream};
+use accept::{ConnectionLimits, Expiries, Listener, Reloads, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
@@ -14,7 +14,6 @@ use tokio::time::timeout;
 use crate::access_log::Logs;
 use crate::maintenance::Maintenance;
 use crate::metrics::{self, Counters};
-use crate::reload::Reloads;
 
 /// What can be asked.
 #[derive(Debug)]
@@ -119,7 +118,7 @@ mod tests {
             maintenance: Arc::default(),
             limits,
             logs: Arc::default(),
-            reloads: Arc::new(Reloads::new(|| std::time::UNIX_EPOCH)),
+            reloads: Arc::default(),
             expiries: Expiries::default(),
             stop,
             has_successor: Arc::default(),

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use accept::descriptors::Share;
-use accept::{BindError, BoundAddress, Change, ConnectionLimits, Expiries, Tickets};
+use accept::{BindError, BoundAddress, Change, ConnectionLimits, Expiries, Reloads, Tickets};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,7 +17,7 @@ use crate::access_log::Logs;
 use crate::admin::Admin;
 use crate::maintenance::{Maintenance, StateFile, Watcher};
 use crate::metrics::{Counters, Ended};
-use crate::reload::{Core, PreparedEdge, Reloads};
+use crate::reload::{Core, PreparedEdge};
 use crate::worker::{Order, Switch, Worker};
 
 /// The HTTP edge with its sockets bound.
@@ -97,7 +97,7 @@ impl Edge {
             orders.push(order);
             workers.push(worker);
         }
-        let (logs, reloads) = (Arc::new(Logs::default()), Arc::new(Reloads::new(clock())));
+        let (logs, reloads) = (Arc::new(Logs::default()), Arc::new(Reloads::default()));
         let admin = Admin {
             counters,
             maintenance: maintenance.clone(),
@@ -115,6 +115,7 @@ impl Edge {
             logs,
             tickets: Tickets::new(),
             reloads,
+            now: clock(),
             admin: Arc::new(admin),
             stop,
             has_successor,

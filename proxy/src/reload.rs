@@ -1,15 +1,14 @@
 //! One configuration in the place of another, in two steps. *Prepare* does all that can fail, and nothing that anybody could
 //! notice; *commit* cannot fail. The first configuration comes the same way. What is decided about requests is not here.
 
-mod counts;
 mod places;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use accept::descriptors::Share;
-use accept::{Bound, BoundAddress, BoundSocket, Change, ConnectionLimits, Tickets};
+use accept::{Bound, BoundAddress, BoundSocket, Change, ConnectionLimits, Reloads, Tickets};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
@@ -21,7 +20,6 @@ use crate::listener::StreamPolicy;
 use crate::metrics::Ended;
 use crate::snapshot::{Common, Snapshot, TooLong};
 use crate::worker::{Order, Switch};
-pub(crate) use counts::Reloads;
 use places::{Key, Places};
 
 /// What of an edge outlives its configurations.
@@ -35,6 +33,7 @@ pub(crate) struct Core {
     pub(crate) logs: Arc<Logs>,
     pub(crate) tickets: Tickets,
     pub(crate) reloads: Arc<Reloads>,
+    pub(crate) now: fn() -> SystemTime,
     pub(crate) admin: Arc<Admin>,
     pub(crate) stop: watch::Sender<bool>,
     /// Another process goes on where this one stops.
@@ -252,7 +251,7 @@ impl PreparedEdge {
         self.in_force.places = std::mem::take(&mut self.places);
         self.in_force.log = self.log.take();
         self.in_force.snapshots = std::mem::take(&mut self.snapshots);
-        core.reloads.in_force();
+        core.reloads.in_force((core.now)());
         self.is_committed = true;
     }
 }

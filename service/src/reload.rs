@@ -37,7 +37,12 @@ pub struct Prepared {
     /// The work of a database that was not used before.
     behind: Option<Behind>,
     lines: Vec<listener::Prepared>,
+    pending: Pending,
 }
+
+/// Counts a reload as refused when it is dropped, unless that is the first change: then there is nothing to go on with.
+#[derive(Debug)]
+struct Pending(Option<Arc<Traffic>>);
 
 /// What outlives every configuration.
 #[derive(Debug)]
@@ -91,6 +96,19 @@ impl ServiceHandle {
         let state = current.state.next(config, data_dir).await?;
         prepare(self.0.clone(), current, state, change).await
     }
+
+    /// Counts a reload that came to nothing before it was prepared, such as for a fault in a file.
+    pub fn count_refused(&self) {
+        self.0.traffic.reloads.refused();
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if let Some(traffic) = &self.0 {
+            traffic.reloads.refused();
+        }
+    }
 }
 
 /// Prepares the listeners for this state.
@@ -112,7 +130,8 @@ pub(crate) async fn prepare(
         state: watched,
     };
     let lines = listener::prepare(&shared, &core.tickets, change).await?;
-    Ok(Prepared { core, current, state, behind, lines })
+    let pending = Pending((!core.traffic.reloads.is_first()).then(|| core.traffic.clone()));
+    Ok(Prepared { core, current, state, behind, lines, pending })
 }
 
 impl Prepared {
@@ -128,11 +147,15 @@ impl Prepared {
     /// Puts it in force. Requests that are being answered keep what they have begun with; connections go on, and use this with their next
     /// request; those of sockets that are not served any more drain. To be called inside the runtime of the service.
     pub fn commit(self) {
-        let Self { core, mut current, state, behind, lines } = self;
+        let Self { core, mut current, state, behind, lines, mut pending } = self;
         if core.draining.load(Ordering::Relaxed) {
             tracing::warn!("the service is about to end, its configuration is not changed any more");
             return;
         }
+        if pending.0.take().is_some() {
+            core.traffic.reloads.applied();
+        }
+        core.traffic.reloads.in_force(state.clock.now().into());
         let http = &state.config.http;
         core.limits.change(
             core.share.affordable("http.limits.max_connections", http.limits.max_connections),

@@ -3,6 +3,8 @@
 use std::net::Ipv4Addr;
 use std::time::UNIX_EPOCH;
 
+use rustix::process::Signal;
+
 use super::harness::{Certificates, Client, Curl, FakeSynapse, Folder, Gatehouse, Upstream, auth_yaml};
 
 const HOST: &str = "matrix.example.com";
@@ -183,5 +185,40 @@ fn processes_and_certificates_are_told_as_everywhere() {
             !name.starts_with(&format!("gatehouse_{prefix}_")) && !name.starts_with("process_")
         });
         assert_eq!(others.collect::<Vec<_>>(), ["gatehouse_build_info"]);
+    }
+}
+
+#[test]
+fn both_halves_count_reloads() {
+    let mut deployment = deployment();
+    let text = std::fs::read_to_string(&deployment.gatehouse.configuration).unwrap();
+    let counts = |applied: f64, refused: f64, prefix: &'static str| {
+        move |metrics: &super::harness::Metrics| {
+            let of = |name: &str, labels: &[(&str, &str)]| {
+                metrics.value(&format!("gatehouse_{prefix}_{name}"), labels)
+            };
+            of("reloads_total", &[("outcome", "applied")]) == applied
+                && of("reloads_total", &[("outcome", "refused")]) == refused
+                && of("config_generation", &[]) == applied + 1.0
+        }
+    };
+    let refused_by_the_edge = text.replace("prefix: /, upstream", "prefix: /, upstrem");
+    let moved = text.replace("data_dir: ", "data_dir: /nowhere # ");
+    deployment.gatehouse.wait_for_metrics("admin", counts(0.0, 0.0, "edge"));
+    // A refused configuration is refused for both.
+    for (reloads, (yaml, applied, refused)) in
+        [(text.clone(), 1.0, 0.0), (refused_by_the_edge, 1.0, 1.0), (moved, 1.0, 2.0), (text, 2.0, 2.0)]
+            .into_iter()
+            .enumerate()
+    {
+        std::fs::write(&deployment.gatehouse.configuration, yaml).unwrap();
+        deployment.gatehouse.process.signal(Signal::HUP);
+        for (listener, prefix) in [("admin", "edge"), ("web", "auth")] {
+            let metrics = deployment.gatehouse.wait_for_metrics(listener, counts(applied, refused, prefix));
+            assert!(
+                metrics.value(&format!("gatehouse_{prefix}_config_applied_timestamp_seconds"), &[]) > 1.7e9,
+                "{reloads}"
+            );
+        }
     }
 }

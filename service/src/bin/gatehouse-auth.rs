@@ -145,17 +145,15 @@ impl Work for Alone {
     type Prepared = service::Prepared;
 
     async fn prepare(&self, config: conf::Config, change: &mut Change) -> Result<service::Prepared, Fault> {
-        if self.data_dir != config.data_dir {
-            // Database, secrets and sockets lie there, unless something else is said of them.
-            return Err(Fault::new("`data_dir` is another: that takes an upgrade or a restart"));
-        }
-        let auth = auth_of(config)?;
-        let prepared = self.service.prepare(Arc::new(auth), &self.data_dir, change).await;
-        prepared.map_err(|error| Fault::of(&error))
+        self.try_prepare(config, change).await.inspect_err(|_| self.refused())
     }
 
     async fn commit(&self, prepared: service::Prepared) {
         prepared.commit();
+    }
+
+    fn refused(&self) {
+        self.service.count_refused();
     }
 
     fn handed_over(&self) {}
@@ -163,5 +161,21 @@ impl Work for Alone {
     /// Its runtime answers by running this.
     async fn answers(&self, _: Duration) -> Result<(), String> {
         Ok(())
+    }
+}
+
+impl Alone {
+    async fn try_prepare(
+        &self,
+        config: conf::Config,
+        change: &mut Change,
+    ) -> Result<service::Prepared, Fault> {
+        if self.data_dir != config.data_dir {
+            // Database, secrets and sockets lie there, unless something else is said of them.
+            return Err(Fault::new("`data_dir` is another: that takes an upgrade or a restart"));
+        }
+        let auth = auth_of(config)?;
+        let prepared = self.service.prepare(Arc::new(auth), &self.data_dir, change).await;
+        prepared.map_err(|error| Fault::of(&error))
     }
 }

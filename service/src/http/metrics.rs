@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use accept::{ConnectionLimits, Expiries, Exposition};
+use accept::{ConnectionLimits, Expiries, Exposition, Reloads};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 
@@ -17,7 +17,7 @@ use crate::storage::outbox;
 /// A database that takes longer is left out.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-/// Connections and requests, of all listeners together, and the certificates that they show.
+/// Connections and requests, of all listeners together, the certificates that they show, and reloads.
 #[derive(Debug)]
 pub struct Traffic {
     /// Answers by the first digit of their status, 1 to 5.
@@ -26,6 +26,7 @@ pub struct Traffic {
     /// Limits that have bitten.
     pub limits: Arc<LimitHits>,
     pub(crate) expiries: Expiries,
+    pub(crate) reloads: Reloads,
 }
 
 impl Traffic {
@@ -36,6 +37,7 @@ impl Traffic {
             connections,
             limits: Arc::default(),
             expiries: Expiries::default(),
+            reloads: Reloads::default(),
         }
     }
 
@@ -85,6 +87,7 @@ impl Traffic {
             out.gauge("outbox_jobs", "What Synapse has not heard yet.", waiting);
         }
         metrics.write(&mut out);
+        self.reloads.write(&mut out);
         self.expiries.write(&mut out);
         accept::process::write(&mut out);
         out.into_text()

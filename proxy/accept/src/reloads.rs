@@ -3,12 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use accept::Exposition;
+use crate::exposition::Exposition;
 
 /// Counts of reloads. They are rare: one set for the whole process.
-#[derive(Debug)]
-pub(crate) struct Reloads {
-    now: fn() -> SystemTime,
+#[derive(Debug, Default)]
+pub struct Reloads {
     applied: AtomicU64,
     refused: AtomicU64,
     generation: AtomicU64,
@@ -17,29 +16,30 @@ pub(crate) struct Reloads {
 }
 
 impl Reloads {
-    pub(crate) fn new(now: fn() -> SystemTime) -> Self {
-        let zero = || AtomicU64::new(0);
-        Self { now, applied: zero(), refused: zero(), generation: zero(), since: zero() }
-    }
-
     /// A reload changed the configuration.
-    pub(crate) fn applied(&self) {
+    pub fn applied(&self) {
         self.applied.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A reload changed nothing, because something was wrong with the new configuration.
-    pub(crate) fn refused(&self) {
+    pub fn refused(&self) {
         self.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Another configuration is in force, be it the first.
-    pub(crate) fn in_force(&self) {
+    /// Another configuration is in force since `now`, be it the first.
+    pub fn in_force(&self, now: SystemTime) {
         self.generation.fetch_add(1, Ordering::Relaxed);
-        let since = (self.now)().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.since.store(since.as_secs(), Ordering::Relaxed);
     }
 
-    pub(crate) fn write(&self, out: &mut Exposition) {
+    /// Whether no configuration has been in force yet.
+    pub fn is_first(&self) -> bool {
+        self.generation.load(Ordering::Relaxed) == 0
+    }
+
+    /// Writes all of it.
+    pub fn write(&self, out: &mut Exposition) {
         let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         out.counters("reloads_total", "Reloads by outcome.", |family| {
             family.sample(&[("outcome", "applied")], value(&self.applied));
@@ -66,20 +66,20 @@ mod tests {
 
     #[test]
     fn outcomes_are_counted_apart() {
-        let reloads = Reloads::new(|| UNIX_EPOCH + Duration::from_secs(7));
-        reloads.in_force();
+        let reloads = Reloads::default();
+        reloads.in_force(UNIX_EPOCH);
         reloads.refused();
         reloads.refused();
         reloads.applied();
-        reloads.in_force();
-        let mut out = Exposition::new("gatehouse_edge_");
+        reloads.in_force(UNIX_EPOCH + Duration::from_secs(7));
+        let mut out = Exposition::new("x_");
         reloads.write(&mut out);
         let text = out.into_text();
         for line in [
-            "gatehouse_edge_reloads_total{outcome=\"applied\"} 1",
-            "gatehouse_edge_reloads_total{outcome=\"refused\"} 2",
-            "gatehouse_edge_config_generation 2",
-            "gatehouse_edge_config_applied_timestamp_seconds 7",
+            "x_reloads_total{outcome=\"applied\"} 1",
+            "x_reloads_total{outcome=\"refused\"} 2",
+            "x_config_generation 2",
+            "x_config_applied_timestamp_seconds 7",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }
