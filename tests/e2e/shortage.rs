@@ -139,6 +139,7 @@ fn the_edge_outlives_a_shortage_of_descriptors() {
     let yaml = format!(
         r#"
 edge:
+  threads: 1
   listeners: [{{name: http, binds: [{{address: "127.0.0.1:0"}}]}}]
   upstreams: {{api: {{servers: ["{}"]}}}}
   sites: [{{hosts: ["_"], routes: [{{prefix: /, upstream: api}}]}}]
