@@ -11,7 +11,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::EXIT_FAULT;
+use super::Fault;
 use super::wire::{Answer, Ask, Hello, Offer, PROMPT, PROTOCOL, Wire, WireError, Wish};
 
 /// Something to do, and where its end is waited for.
@@ -61,7 +61,7 @@ impl Control {
         let (requests, asked) = mpsc::channel(MOST_WAITING);
         let (takers, taking) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
-        let desk = Desk { hello, requests, takers };
+        let desk = Desk { hello, requests, takers, closed: stopped.clone() };
         let task = tokio::spawn(async move {
             match listener {
                 Some(listener) => accept(listener, desk, stopped).await,
@@ -93,6 +93,8 @@ struct Desk {
     hello: Hello,
     requests: mpsc::Sender<Request>,
     takers: mpsc::Sender<Taker>,
+    /// Whether the socket is closed.
+    closed: watch::Receiver<bool>,
 }
 
 async fn wait(mut stop: watch::Receiver<bool>) {
@@ -165,7 +167,11 @@ async fn connection(stream: UnixStream, desk: Desk) -> Result<(), WireError> {
     }
     let answer = match timeout(LONGEST, answered).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(_)) => failed("the process is about to end".to_owned()),
+        Ok(Err(_)) => {
+            // It may be another's by now.
+            let elsewhere = *desk.closed.borrow();
+            Answer { elsewhere, ..failed("the process is about to end".to_owned()) }
+        }
         Err(_) => failed(format!("nothing came of it within {} s", LONGEST.as_secs())),
     };
     wire.send(&answer).await
@@ -178,8 +184,8 @@ async fn refuse(wire: &mut Wire, ask: Wish, text: String) -> Result<(), WireErro
     }
 }
 
-pub(super) fn failed(text: String) -> Answer {
-    Answer { exit: EXIT_FAULT, lines: vec![text] }
+fn failed(text: String) -> Answer {
+    Answer::failed(&Fault::new(text), None)
 }
 
 /// Errands that wait for the one before them.

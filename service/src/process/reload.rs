@@ -36,7 +36,7 @@ pub(super) async fn reload<W: Work>(
             let mut lines =
                 vec![format!("configuration reloaded: generation {generation}, {duration_ms} ms")];
             lines.extend(report.lines());
-            Answer { exit: 0, lines }
+            Answer::done(lines)
         }
         Err(fault) => {
             error!(duration_ms, "reload failed, the old configuration stays in force");
@@ -44,9 +44,7 @@ pub(super) async fn reload<W: Work>(
             for fault in paragraphs(&fault.text) {
                 error!(fault, "reload failed");
             }
-            let mut lines = vec!["reload failed, the old configuration stays in force".to_owned()];
-            lines.extend(fault.text.lines().map(str::to_owned));
-            Answer { exit: fault.exit, lines }
+            Answer::failed(&fault, Some("reload failed, the old configuration stays in force"))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -74,11 +75,24 @@ pub enum RemoteError {
     },
 }
 
-/// Asks the process that listens at `control`, and waits for the end, 150 s at most. It has to run with these files.
+/// Asks the process that listens at `control`, and waits for the end, 150 s at most. It has to run with these files. When another
+/// process takes over meanwhile, that one is asked.
 ///
 /// # Errors
 /// [`RemoteError`]. Of an errand that failed the answer tells.
 pub async fn ask(control: &Path, errand: Errand, files: &[PathBuf]) -> Result<Answer, RemoteError> {
+    let mut tries = 0;
+    loop {
+        let answer = ask_once(control, errand, files).await?;
+        tries += 1;
+        if !answer.elsewhere || tries == MOST_TRIES {
+            return Ok(answer);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn ask_once(control: &Path, errand: Errand, files: &[PathBuf]) -> Result<Answer, RemoteError> {
     let (mut wire, hello) = connect(control).await?;
     if !same_files(&hello.files, files) {
         let names = |files: &[PathBuf]| {
@@ -131,6 +145,11 @@ fn same_files(one: &[PathBuf], two: &[PathBuf]) -> bool {
     let real = |path: &PathBuf| fs::canonicalize(path).unwrap_or_else(|_| path.clone());
     one.iter().map(real).eq(two.iter().map(real))
 }
+
+/// Processes that take over from each other while one is asked.
+const MOST_TRIES: u32 = 100;
+/// The next process has the same socket, and is there as soon as the other says so.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Why nothing is taken over.
 pub(super) fn taking(error: &RemoteError) -> super::Fault {

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::control::{Control, Errand, Inbox, Request, Taker, failed};
+use super::control::{Control, Errand, Inbox, Request, Taker};
 use super::former::Former;
 use super::life::Life;
 use super::successor::{self, Successor};
@@ -95,7 +95,7 @@ impl Life {
                 systemd::notify_stopping();
                 self.sockets.close();
                 stop.send_replace(true);
-                self.drain(&mut serving, &mut inbox).await
+                self.drain(&mut serving, &mut inbox, false).await
             }
             End::HandedOver(pid, answer) => {
                 info!(
@@ -111,9 +111,9 @@ impl Life {
                 if let Some(answer) = answer {
                     let own = std::process::id();
                     let line = format!("process {pid} serves now; process {own} finishes its requests");
-                    let _ = answer.send(Answer { exit: 0, lines: vec![line] });
+                    let _ = answer.send(Answer::done(vec![line]));
                 }
-                self.drain(&mut serving, &mut inbox).await
+                self.drain(&mut serving, &mut inbox, true).await
             }
         };
         drop(inbox);
@@ -217,13 +217,19 @@ impl Life {
     }
 
     /// Waits for the end of the drain; whatever else is asked for is refused.
-    async fn drain(&mut self, serving: &mut Serving, inbox: &mut Inbox) -> Result<(), Fault> {
+    async fn drain(
+        &mut self,
+        serving: &mut Serving,
+        inbox: &mut Inbox,
+        elsewhere: bool,
+    ) -> Result<(), Fault> {
         const ENDS: &str = "this process finishes its last requests, it does nothing new";
         loop {
             tokio::select! {
                 ended = &mut *serving => return flat(ended),
                 Some(request) = inbox.requests.recv() => {
-                    let _ = request.answer.send(failed(ENDS.to_owned()));
+                    let answer = Answer { elsewhere, ..Answer::failed(&Fault::new(ENDS), None) };
+                    let _ = request.answer.send(answer);
                 }
                 Some(mut taker) = inbox.takers.recv() => {
                     let _ = taker.wire.send(&Offer::Refused(ENDS.to_owned())).await;
@@ -252,9 +258,7 @@ fn not_replaced(fault: &Fault, answer: Option<oneshot::Sender<Answer>>) {
     systemd::notify_ready();
     error!(error = fault.text, "not replaced, this process goes on");
     if let Some(answer) = answer {
-        let mut lines = vec!["not upgraded, the running process goes on".to_owned()];
-        lines.extend(fault.text.lines().map(str::to_owned));
-        let _ = answer.send(Answer { exit: fault.exit, lines });
+        let _ = answer.send(Answer::failed(fault, Some("not upgraded, the running process goes on")));
     }
 }
 

@@ -58,6 +58,22 @@ pub struct Answer {
     pub exit: u8,
     /// What there is to say.
     pub lines: Vec<String>,
+    /// Nothing was done, for another process has taken over: ask again.
+    #[serde(default)]
+    pub elsewhere: bool,
+}
+
+impl Answer {
+    /// Of something that was done.
+    pub(super) fn done(lines: Vec<String>) -> Self {
+        Self { exit: 0, lines, elsewhere: false }
+    }
+
+    /// Of something that was not.
+    pub(super) fn failed(fault: &Fault, headline: Option<&str>) -> Self {
+        let lines = headline.into_iter().chain(fault.text.lines()).map(str::to_owned).collect();
+        Self { exit: fault.exit, lines, elsewhere: false }
+    }
 }
 
 /// From the process that has the sockets.

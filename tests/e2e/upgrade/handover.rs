@@ -1,11 +1,12 @@
 //! Upgrades that work: under load, with requests and tunnels under way, twenty in a row, and from the side of the next process.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use super::super::harness::{
-    Client, Folder, Gatehouse, Process, Reply, Upgradable, Upstream, gatehouse_command, pid,
+    Client, Folder, Gatehouse, Process, Reply, Upgradable, Upstream, gatehouse_command, pid, run_to_end,
 };
 use super::{Door, Load, control, descriptors, exists, until, until_quiet, yaml};
 
@@ -206,4 +207,37 @@ fn a_drain_is_not_disturbed_by_what_is_asked_for_meanwhile() {
     let asked = running.ask("reload");
     assert_eq!(asked.code, Some(1));
     assert!(asked.text.contains("nothing runs with this data_dir"), "{}", asked.text);
+}
+
+#[test]
+fn a_reload_while_another_process_takes_over_is_done_by_that_one() {
+    let folder = Folder::new();
+    let upstream = Upstream::start();
+    let mut running = Upgradable::start(&folder, &yaml(&folder, &upstream));
+    let address = running.gatehouse.tcp("http");
+    let configuration = running.gatehouse.configuration.clone();
+    let load = Load::start(&[Door::Tcp(address)]);
+    let (done, reloads) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let reloading = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let mut command = gatehouse_command();
+                let output = run_to_end(command.arg("reload").arg("-c").arg(&configuration), "");
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert_eq!(output.status.code(), Some(0), "{said}");
+                reloads.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for _ in 0..10 {
+            running.upgrade();
+            load.wait_for(5);
+            let before = reloads.load(Ordering::Relaxed);
+            until("there is a reload", || {
+                reloads.load(Ordering::Relaxed) > before || reloading.is_finished()
+            });
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    load.end();
+    running.stop();
 }
