@@ -74,6 +74,25 @@ fn a_reload_says_what_it_changed() {
 }
 
 #[test]
+fn a_listener_moves_from_all_addresses_to_one_and_back() {
+    let folder = Folder::new();
+    let first = yaml(&folder).replace("127.0.0.1:0", "[::]:0");
+    let mut running = Upgradable::start(&folder, &first);
+    let address = running.gatehouse.tcp("http");
+    let mut open = Client::tcp(address);
+    open.get("x", "/").expect(200);
+    let port = address.port();
+    for (bind, body) in [(format!("127.0.0.1:{port}"), "second"), (format!("[::]:{port}"), "third")] {
+        folder.write("gatehouse.yaml", first.replace("[::]:0", &bind).replace("first", body));
+        let asked = running.ask("reload");
+        assert_eq!(asked.code, Some(0), "{}", asked.text);
+        assert!(asked.text.contains(&format!("edge http listens on {bind}")), "{}", asked.text);
+        assert_eq!(Client::tcp(address).get("x", "/").expect(200).text(), body);
+    }
+    running.stop();
+}
+
+#[test]
 fn a_faulty_file_is_reported_and_nothing_is_asked() {
     let folder = Folder::new();
     let first = yaml(&folder);
