@@ -28,5 +28,7 @@ pub use systemd::{notify_ready, notify_stopping};
 
 /// `EX_CONFIG` of sysexits.h: the configuration is at fault, starting again will not help.
 pub const EXIT_CONFIG: u8 = 78;
+/// Nothing is at fault: somebody wanted it to stop.
+pub const EXIT_STOPPED: u8 = 0;
 /// Something else is at fault.
 pub const EXIT_FAULT: u8 = 1;

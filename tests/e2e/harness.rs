@@ -31,7 +31,7 @@ pub(crate) use client::{Answer, Client, Curl};
 pub(crate) use dice::{Dice, number_from_environment};
 pub(crate) use fake_synapse::FakeSynapse;
 pub(crate) use federation::{MISLEADING, PASSWORD, Peer, federation, password_login};
-pub(crate) use gatehouse::{Gatehouse, add_user, gatehouse_command};
+pub(crate) use gatehouse::{Gatehouse, add_user, auth_command, gatehouse_command};
 pub(crate) use homeserver::{Homeserver, homeserver};
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Process, run_to_end};

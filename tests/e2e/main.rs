@@ -16,6 +16,7 @@ mod differential;
 mod downloads;
 mod drain;
 mod errands;
+mod exit_codes;
 mod faults;
 mod federation;
 mod forwarding;

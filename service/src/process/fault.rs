@@ -4,14 +4,14 @@ use std::error::Error;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EXIT_CONFIG, EXIT_FAULT};
+use super::{EXIT_CONFIG, EXIT_FAULT, EXIT_STOPPED};
 use crate::error::Chain;
 
 /// What went wrong, and the exit code that says so.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{text}")]
 pub struct Fault {
-    /// [`EXIT_CONFIG`] when the configuration is at fault, else [`EXIT_FAULT`].
+    /// [`EXIT_CONFIG`] when the configuration is at fault, [`EXIT_STOPPED`] when nothing is, else [`EXIT_FAULT`].
     pub exit: u8,
     /// For a person to read; several lines when several things are wrong.
     pub text: String,
@@ -26,6 +26,11 @@ impl Fault {
     /// The configuration, as this text says.
     pub fn configuration(text: impl Into<String>) -> Self {
         Self { exit: EXIT_CONFIG, text: text.into() }
+    }
+
+    /// Asked to stop before it was ready.
+    pub(super) fn stopped() -> Self {
+        Self { exit: EXIT_STOPPED, text: "stopped before it was ready".to_owned() }
     }
 
     /// An error with everything that led to it.

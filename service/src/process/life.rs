@@ -110,15 +110,21 @@ impl Life {
         self.sockets.clone()
     }
 
-    /// Loads the configuration, prints its warnings on stderr, and opens what it asks for. Whatever fails is told to the former process too.
+    /// Loads the configuration, prints its warnings on stderr, and opens what it asks for, unless the process is asked to stop before that
+    /// is done. Whatever fails is told to the former process too.
     ///
     /// # Errors
-    /// Faults of the configuration, and what `open` says.
+    /// Faults of the configuration, and what `open` says; [`EXIT_STOPPED`](super::EXIT_STOPPED) when it was stopped.
     pub async fn open<T>(
         &mut self,
         open: impl AsyncFnOnce(conf::Config, &mut Change) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
-        let opened = self.load_and_open(open).await;
+        let mut stop = self.stop.clone();
+        let opened = tokio::select! {
+            biased;
+            opened = self.load_and_open(open) => opened,
+            _ = stop.wait_for(|stop| *stop) => Err(Fault::stopped()),
+        };
         if let (Err(fault), Some(former)) = (&opened, &mut self.former) {
             former.give_up(fault).await;
         }

@@ -21,6 +21,11 @@ pub(crate) fn gatehouse_command() -> Command {
     command(Path::new(env!("CARGO_BIN_EXE_gatehouse")))
 }
 
+/// `gatehouse-auth`, likewise.
+pub(crate) fn auth_command() -> Command {
+    command(auth_binary())
+}
+
 pub(super) fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     command
