@@ -8,6 +8,7 @@
 )]
 
 mod assets;
+mod auth_reload;
 mod bodies;
 mod calls;
 mod command_line;

@@ -18,6 +18,16 @@ impl FakeSynapse {
         Self { upstream: Upstream::answering(move |request| answer(&users, request)) }
     }
 
+    /// One that answers 500 whenever `fails` says so.
+    pub(crate) fn start_failing(fails: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        let users = Mutex::new(BTreeSet::new());
+        Self {
+            upstream: Upstream::answering(move |request| {
+                if fails() { Reply::Json(500, "{}".to_owned()) } else { answer(&users, request) }
+            }),
+        }
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("{}/", self.upstream.url())
     }
