@@ -46,7 +46,7 @@ impl Session {
     }
 
     fn ask(&mut self, method: &str, path: &str, fields: &[&str], body: &str) -> Answer {
-        let answer = self.client.request(&format!("{method} {path} HTTP/1.1"), fields, body.as_bytes());
+        let answer = self.client.request(&format!("{method} {path}"), fields, body.as_bytes());
         if answer.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
             self.client = Client::tcp(self.address);
         }
@@ -264,7 +264,7 @@ fn a_drain_has_a_deadline_and_says_that_it_takes_no_new_work() {
     Client::tcp(address).get("x", "/health").expect(200);
     kill_process(pid(running.serving), Signal::TERM).unwrap();
     let began = Instant::now();
-    until("nobody is let in", || std::net::TcpStream::connect(address).is_err());
+    until("nobody is let in", || TcpStream::connect(address).is_err());
     asking.send("Host: x\r\n\r\n");
     let answer = asking.receive().expect(503);
     assert_eq!((answer.text().as_str(), answer.header("connection")), ("draining\n", Some("close")));
