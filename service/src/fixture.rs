@@ -20,7 +20,7 @@ use crate::storage::Durability;
 /// A state and the folder that holds its database; the folder goes with it.
 pub(crate) struct Fixture {
     pub(crate) state: SharedState,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
 }
 
 /// The URI of a database that nobody has used.
@@ -89,7 +89,12 @@ impl Fixture {
         let config = Arc::new(config);
         let clock = Clock::fixed(Timestamp::from_millis(1_700_000_000_000));
         let state = State::open(config, folder.path(), clock, Rng::seeded(1)).await.expect("a state");
-        Self { state, folder }
+        Self { state, folder: Arc::new(folder) }
+    }
+
+    /// Another state over the same folder.
+    pub(crate) fn beside(other: &Self, state: SharedState) -> Self {
+        Self { state, folder: other.folder.clone() }
     }
 
     /// Where the service keeps what it makes itself.

@@ -20,6 +20,7 @@ use crate::synapse::stand_in::{Call, SECRET, StandIn};
 
 mod databases;
 mod listeners;
+mod processes;
 
 /// Deadlines of tests: a loaded machine is slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

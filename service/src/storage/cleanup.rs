@@ -1,6 +1,8 @@
 //! Deletes what nobody needs any more, a bounded number of rows at a time.
 
-use super::{Backend, Durability, Storage, StorageError};
+use sqlx::{Executor, Row};
+
+use super::{Backend, Durability, Storage, StorageError, Tx};
 use crate::clock::Timestamp;
 use crate::domain::limit::micros;
 
@@ -83,7 +85,15 @@ impl Expired {
     }
 }
 
-/// Deletes one batch of rows that expired before `before`; says how many, and whether there may be more.
+/// One process at a time cleans up, until the end of its transaction: two would wait for one another's rows, and delete sessions whose
+/// tokens the other is at. On SQLite a writer is alone anyway.
+async fn is_ours(tx: &mut Tx) -> Result<bool, StorageError> {
+    let row = tx.fetch_one(TRY_LOCK).await?;
+    Ok(row.try_get::<String, _>(0)? == "true")
+}
+
+/// Deletes one batch of rows that expired before `before`; says how many, and whether there may be more. None while another process is
+/// at it.
 ///
 /// # Errors
 /// Faults of the database.
@@ -99,6 +109,9 @@ pub async fn delete_batch(
         }
     };
     let mut tx = storage.begin(Durability::Relaxed).await?;
+    if storage.backend() == Backend::Postgres && !is_ours(&mut tx).await? {
+        return Ok((0, false));
+    }
     let mut deleted = 0;
     for sql in what.statements(storage.backend()) {
         // The last statement deletes the rows that count.
@@ -107,3 +120,7 @@ pub async fn delete_batch(
     tx.commit().await?;
     Ok((deleted, i64::try_from(deleted).unwrap_or(BATCH) >= BATCH))
 }
+
+/// Any number will do as long as it stays the same; two services may live in two schemas of one database.
+const TRY_LOCK: &str =
+    "SELECT CAST(pg_try_advisory_xact_lock(714631094, hashtext(current_schema())) AS TEXT)";

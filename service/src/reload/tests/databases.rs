@@ -6,7 +6,7 @@ use super::*;
 use crate::storage::outbox as table;
 
 /// How often Synapse has heard what of which device.
-fn counted(calls: &[Call]) -> HashMap<(String, String), usize> {
+pub(super) fn counted(calls: &[Call]) -> HashMap<(String, String), usize> {
     let mut counts = HashMap::new();
     for call in calls {
         let device = call.body["device_id"].as_str().or(call.body["devices"][0].as_str());
@@ -21,7 +21,7 @@ async fn jobs_left(storage: &Storage) -> u64 {
     table::count(&mut storage.read().await.expect("a connection")).await.expect("a number")
 }
 
-async fn no_jobs_are_left(storage: &Storage) {
+pub(super) async fn no_jobs_are_left(storage: &Storage) {
     let none = async {
         while jobs_left(storage).await > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -168,6 +168,8 @@ async fn another_synapse_hears_of_what_comes_and_of_what_is_left() {
     let running = Running::start().await;
     let mut client = running.connect().await;
     let token = token_of(&client.login("alice").await);
+    // Her account was news, too.
+    no_jobs_are_left(&running.fixture.state.storage).await;
     running.synapse.will_answer(500, "{}");
     assert_eq!(client.logout(&token).await.status, 200);
     assert_eq!(jobs_left(&running.fixture.state.storage).await, 1, "it could not be told");
