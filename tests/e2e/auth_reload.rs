@@ -12,8 +12,8 @@ use rustix::process::{Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::harness::{
-    Answer, Client, FakeSynapse, Folder, PATIENCE, SHARED_SECRET, Upgradable, Upstream, add_user, auth_yaml,
-    http2, pid,
+    Answer, Client, FakeSynapse, Folder, Metrics, PATIENCE, SHARED_SECRET, Upgradable, Upstream, add_user,
+    auth_yaml, http2, pid,
 };
 
 const LOGIN: &str = "/_matrix/client/v3/login";
@@ -245,6 +245,10 @@ fn a_hangup_reloads_and_what_is_faulty_changes_nothing() {
     until("the fault", || running.lines_with("203.0.113.1") > 0);
     assert_eq!(reloaded(&running), 1);
     client.get("x", "/auth/health").expect(200);
+    let metrics = Metrics::read(&client.get("x", "/auth/metrics").expect(200).text());
+    let of = |outcome| metrics.value("gatehouse_auth_reloads_total", &[("outcome", outcome)]);
+    assert_eq!((of("applied"), of("refused")), (1.0, 1.0));
+    assert_eq!(metrics.value("gatehouse_auth_config_generation", &[]), 2.0);
     running.stop();
 }
 
