@@ -166,7 +166,7 @@ mod tests {
         let loaded = |name: &str| crate::load(&[std::path::Path::new(name).to_owned()]).unwrap().effective;
         let example = loaded("example.yaml");
         assert_eq!(differences(&example, &example), []);
-        let other = example.replace("max_connections_per_ip: 200", "max_connections_per_ip: 300");
-        check(&example, &other, &["edge.limits.max_connections_per_ip: 200 → 300"]);
+        let other = example.replace("max_target_length: 16k", "max_target_length: 8k");
+        check(&example, &other, &["edge.limits.max_target_length: 16k → 8k"]);
     }
 }
