@@ -36,6 +36,8 @@ pub struct Limits {
     pub h2_control_frames: u32,
     /// HTTP/2 streams that end by force on one connection: at once, and again in each minute. Default 300.
     pub h2_resets: u32,
+    /// Answers that wait for HTTP/2 clients to take them, of all connections. Default 256M.
+    pub h2_buffer: ByteSize,
 }
 
 /// `edge.timeouts`.
@@ -84,6 +86,7 @@ impl Default for Limits {
             max_concurrent_streams: 128,
             h2_control_frames: 6000,
             h2_resets: 300,
+            h2_buffer: ByteSize(256 << 20),
         }
     }
 }
@@ -145,6 +148,16 @@ impl Limits {
                 .take("h2_resets")
                 .and_then(|item| item.whole(10, 1_000_000))
                 .unwrap_or(default.h2_resets),
+            h2_buffer: section
+                .take("h2_buffer")
+                .and_then(|item| {
+                    let size = item.size()?;
+                    if size < SMALLEST_BUFFER {
+                        item.error(format!("has to be at least {SMALLEST_BUFFER}"));
+                    }
+                    Some(size)
+                })
+                .unwrap_or(default.h2_buffer),
         };
         section.later(&[("rate", "rate limits are")]);
         section.finish();
@@ -205,3 +218,5 @@ const PROXY_HEADER: (u64, u64) = (536, 16 + 65_535);
 const RATE: (u64, u64) = (0, 1 << 20);
 /// The HTTP engine reads no more (`httparse`'s array of fields).
 const MOST_FIELDS: usize = 256;
+/// A few answers under way for each worker.
+const SMALLEST_BUFFER: ByteSize = ByteSize(16 << 20);

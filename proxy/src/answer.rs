@@ -102,18 +102,17 @@ pub(crate) async fn file(
 
 /// Sends a part of a body. Over HTTP/2 the engine has one deadline for what it is given, so that is not too much.
 async fn write(session: &mut Session, mut part: Bytes, is_last: bool) -> Result<()> {
-    if session.is_http2() {
-        let connection = ClientConnection::of(session).cloned();
-        while part.len() > PIECE_BYTES {
-            let piece = part.split_to(PIECE_BYTES);
-            let piece = connection
-                .as_ref()
-                .map_or_else(|| piece.clone(), |connection| connection.holding(piece.clone()));
-            session.write_response_body(Some(piece), false).await?;
-        }
-        part = connection.map_or_else(|| part.clone(), |connection| connection.holding(part.clone()));
+    let connection = ClientConnection::of(session).filter(|_| session.is_http2()).cloned();
+    let held = |piece: Bytes| match &connection {
+        Some(connection) => connection.holding(piece).map_err(|_| given_up()),
+        None => Ok(piece),
+    };
+    while connection.is_some() && part.len() > PIECE_BYTES {
+        let piece = held(part.split_to(PIECE_BYTES))?;
+        session.write_response_body(Some(piece), false).await?;
     }
-    session.write_response_body(Some(part), is_last).await
+    let last = held(part)?;
+    session.write_response_body(Some(last), is_last).await
 }
 
 /// Sets fields in place of those of the same name.
@@ -149,6 +148,11 @@ async fn take_rest(session: &mut Session) {
     } else if let Some(connection) = ClientConnection::of(session) {
         connection.linger();
     }
+}
+
+/// The end of an answer because the client's connection ends, for something that is counted and logged there.
+pub(crate) fn given_up() -> Box<Error> {
+    Error::explain(ErrorType::ConnectionClosed, "the connection is ended").into_down()
 }
 
 /// An error of ours that ends a request; the fault is in the context.

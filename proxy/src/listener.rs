@@ -23,6 +23,7 @@ use accept::Connection;
 use accept::http2::FloodLimits;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
+use tokio::sync::Notify;
 
 use crate::error::Fault;
 use crate::gate::HeadLimits;
@@ -30,6 +31,7 @@ use crate::limits::Pace;
 use crate::metrics::{Counters, Limit};
 use crate::snapshot::Place;
 pub(crate) use close::close;
+pub(crate) use held::Waiting;
 use intake::IntakeLimits;
 pub(crate) use io::EdgeIo;
 use io::Remains;
@@ -56,6 +58,8 @@ pub(crate) struct IoLimits {
     intake: IntakeLimits,
     /// Over HTTP/2.
     floods: FloodLimits,
+    /// Of one worker, over HTTP/2.
+    buffer: u64,
 }
 
 impl IoLimits {
@@ -75,6 +79,7 @@ impl IoLimits {
                 beside: u32::try_from(limits.max_trailer_size.0).unwrap_or(u32::MAX),
             },
             floods: FloodLimits { control_frames: limits.h2_control_frames, resets: limits.h2_resets },
+            buffer: limits.h2_buffer.0 / u64::try_from(edge.threads.max(1)).unwrap_or(1),
         }
     }
 }
@@ -103,10 +108,13 @@ pub(crate) struct ClientConnection {
     stream_fault: OnceLock<Fault>,
     /// Bytes of answers that have not been written yet, over HTTP/2.
     held: AtomicU64,
+    /// How many there may be of all connections of this worker.
+    buffer: u64,
     /// Pieces of answers that have been written, over HTTP/2.
     taken: AtomicU64,
     /// The limit for which the connection has to end, over HTTP/2.
     breach: OnceLock<Limit>,
+    breached: Notify,
     /// Requests so far.
     requests: AtomicU32,
     /// The stream when Pingora is done with it.
@@ -140,6 +148,7 @@ impl ClientConnection {
     /// A connection that was accepted at this place. `run` is random, and one for all connections of a worker.
     pub(crate) fn new(facts: Connection, place: Arc<Place>, run: u64, counters: Arc<Counters>) -> Self {
         let is_h2 = facts.tls.as_ref().is_some_and(|tls| tls.alpn.as_deref() == Some(b"h2"));
+        let buffer = place.io_limits().buffer;
         Self {
             facts,
             place,
@@ -153,8 +162,10 @@ impl ClientConnection {
             refusal: OnceLock::new(),
             stream_fault: OnceLock::new(),
             held: AtomicU64::new(0),
+            buffer,
             taken: AtomicU64::new(0),
             breach: OnceLock::new(),
+            breached: Notify::new(),
             requests: AtomicU32::new(0),
             remains: Mutex::new(None),
         }
@@ -240,6 +251,11 @@ impl ClientConnection {
         let _ = self.stream_fault.set(fault);
     }
 
+    /// Waits for a limit that the client does not keep to, over HTTP/2.
+    async fn breached(&self) {
+        self.breached.notified().await;
+    }
+
     /// The limit that the client does not keep to, over HTTP/2.
     fn breach(&self) -> Option<Limit> {
         self.breach.get().copied()
@@ -248,6 +264,7 @@ impl ClientConnection {
     /// Ends the connection, for the first limit that is broken.
     fn breaches(&self, limit: Limit) {
         let _ = self.breach.set(limit);
+        self.breached.notify_one();
     }
 
     fn phase(&self) -> Phase {

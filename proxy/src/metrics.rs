@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use accept::{ConnectionLimits, Counts, Exposition};
 
 use crate::error::Fault;
+use crate::listener::Waiting;
 pub(crate) use ended::Ended;
 pub(crate) use limit::Limit;
 
@@ -24,6 +25,8 @@ macro_rules! counters {
             /// By the hundreds of the status; 0 for requests without an answer.
             requests: [AtomicU64; 6],
             request_microseconds: AtomicU64,
+            /// What HTTP/2 clients do not take.
+            waiting: Waiting,
             /// In the order of [`Limit::ALL`].
             limits: [AtomicU64; Limit::COUNT],
         }
@@ -46,6 +49,11 @@ impl Counters {
     /// A connection was handed to the HTTP engine.
     pub(crate) fn connection(&self) {
         one_more(&self.connections);
+    }
+
+    /// What HTTP/2 clients do not take.
+    pub(crate) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// A head was refused before it was a request.
@@ -112,6 +120,11 @@ pub(crate) fn text(
         format_args!("{}.{:06}", microseconds / 1_000_000, microseconds % 1_000_000),
     );
     out.counter("access_log_dropped_total", "Lines of the access log that found no room.", dropped_lines);
+    out.gauge(
+        "buffered_bytes",
+        "Bytes of answers that wait for HTTP/2 clients to take them.",
+        workers.iter().map(|worker| worker.waiting.bytes()).sum::<u64>(),
+    );
     out.gauge("maintenance", "1 while maintenance mode is on, else 0.", u8::from(is_maintenance));
     out
 }

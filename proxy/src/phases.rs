@@ -473,7 +473,10 @@ impl ProxyHttp for Phases {
         if session.is_http2()
             && let Some(connection) = &context.connection
         {
-            *body = body.take().map(|piece| connection.holding(piece));
+            *body = body.take().map(|piece| connection.holding(piece)).transpose().map_err(|fault| {
+                context.fault = Some(fault);
+                answer::given_up()
+            })?;
         }
         if end_of_stream {
             context.answer_is_complete();

@@ -23,6 +23,7 @@ mod federation;
 mod forwarding;
 mod harness;
 mod homeserver;
+mod http2_abuse;
 mod lifecycle;
 mod maintenance;
 mod metadata;

@@ -176,6 +176,7 @@ fn limits(limits: &Limits) -> Keys {
     keys.put("max_concurrent_streams", u64::from(limits.max_concurrent_streams));
     keys.put("h2_control_frames", u64::from(limits.h2_control_frames));
     keys.put("h2_resets", u64::from(limits.h2_resets));
+    keys.put("h2_buffer", limits.h2_buffer.to_string());
     keys
 }
 

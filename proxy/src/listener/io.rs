@@ -146,17 +146,16 @@ impl EdgeIo {
             self.reading.set(now + self.limits.header);
         }
         if let Err(flood) = seen {
-            // Nothing of it goes to the library; whoever drives that finds out when it is woken.
+            // Nothing of it goes to the library; whoever drives that is told.
             buffer.set_filled(before);
             self.connection.breaches(limit_of(flood));
-            context.waker().wake_by_ref();
             return Poll::Pending;
         }
         Poll::Ready(read)
     }
 
     /// What goes to the client over HTTP/2.
-    fn count_sent(&mut self, context: &mut Context<'_>, bytes: &[u8]) {
+    fn count_sent(&mut self, bytes: &[u8]) {
         let Some(watch) = &mut self.watch else { return };
         let seen = watch.sent(bytes, Instant::now().into_std());
         self.connection.taken.store(watch.pieces_sent(), Ordering::Relaxed);
@@ -167,7 +166,6 @@ impl EdgeIo {
         let limit = seen.err().map(limit_of).or_else(|| if is_goodbye { limit_said(bytes) } else { None });
         if let Some(limit) = limit {
             self.connection.breaches(limit);
-            context.waker().wake_by_ref();
         }
     }
 
@@ -547,7 +545,7 @@ impl AsyncWrite for EdgeIo {
                 }
             }
         };
-        this.count_sent(context, bytes.get(..taken).unwrap_or_default());
+        this.count_sent(bytes.get(..taken).unwrap_or_default());
         Poll::Ready(Ok(taken))
     }
 

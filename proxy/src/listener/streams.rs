@@ -5,10 +5,8 @@
 
 mod policy;
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -111,13 +109,11 @@ impl Served<'_> {
         loop {
             let stopped = async { stop.wait_for(|stop| *stop).await.map(drop) };
             let client = self.client;
-            let breached =
-                poll_fn(|_| if client.breach().is_some() { Poll::Ready(()) } else { Poll::Pending });
             let drained = client.place.ending().filter(|_| is_stopping && !self.streams.is_empty());
             let patience = if self.is_leaving { LEAVE } else { self.policy.idle };
             tokio::select! {
                 biased;
-                () = breached => return,
+                () = client.breached() => return,
                 _ = stopped, if !is_stopping => {
                     is_stopping = true;
                     self.leave();

@@ -72,6 +72,8 @@ limits! {
     MaxConnectionsPerIp = "limits.max_connections_per_ip",
     /// HTTP/2 streams that are reset as fast as they are opened.
     Http2Resets = "limits.h2_resets",
+    /// An HTTP/2 client with the most of too many answers that nobody takes.
+    Http2Buffer = "limits.h2_buffer",
     /// HTTP/2 frames that carry nothing: `PING`, `SETTINGS`, `PRIORITY`, empty `DATA` and the like.
     Http2Control = "limits.h2_control_frames",
 }
