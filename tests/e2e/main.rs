@@ -31,6 +31,7 @@ mod metrics;
 mod mistakes;
 mod preset;
 mod proxy_protocol;
+mod reload;
 mod shortage;
 mod targets;
 mod upgrade;

@@ -37,7 +37,7 @@ edge:
 
 /// Where clients connect.
 #[derive(Debug, Clone)]
-enum Door {
+pub(super) enum Door {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
@@ -64,14 +64,14 @@ impl Door {
 }
 
 /// Clients that ask without a pause, each request on its own connection or as many on one as the server lets them.
-struct Load {
+pub(super) struct Load {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicUsize>,
     clients: Vec<JoinHandle<Result<(), String>>>,
 }
 
 impl Load {
-    fn start(doors: &[Door]) -> Self {
+    pub(super) fn start(doors: &[Door]) -> Self {
         Self::start_at("/load", doors)
     }
 
@@ -89,7 +89,7 @@ impl Load {
     }
 
     /// Waits until this many more requests were answered.
-    fn wait_for(&self, more: usize) {
+    pub(super) fn wait_for(&self, more: usize) {
         let goal = self.answered.load(Ordering::Relaxed) + more;
         while self.answered.load(Ordering::Relaxed) < goal {
             if let Some(client) = self.clients.iter().position(JoinHandle::is_finished) {
@@ -100,7 +100,7 @@ impl Load {
     }
 
     /// How many requests were answered; panics if one failed.
-    fn end(self) -> usize {
+    pub(super) fn end(self) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         let ends: Vec<_> = self.clients.into_iter().map(|client| client.join().unwrap()).collect();
         assert!(ends.iter().all(Result::is_ok), "{ends:?}");
