@@ -165,8 +165,9 @@ fn a_thousand_reloads_leave_nothing_behind() {
     let certificates = Certificates::new(&folder, &["x.example"]);
     let upstream = Upstream::start();
     let with = |round: usize| {
-        let more = if round % 2 == 0 { "- {name: more, binds: [{address: \"127.0.0.1:0\"}]}" } else { "" };
-        let log = folder.join(if round % 3 == 0 { "a.log" } else { "b.log" });
+        let more =
+            if round.is_multiple_of(2) { "- {name: more, binds: [{address: \"127.0.0.1:0\"}]}" } else { "" };
+        let log = folder.join(if round.is_multiple_of(3) { "a.log" } else { "b.log" });
         let yaml = yaml(&folder, &certificates, &upstream, more, "");
         yaml.replace(
             "  admin:",

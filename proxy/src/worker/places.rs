@@ -70,9 +70,13 @@ impl Places {
                 }
             }
         }
-        for closed in closed {
-            // Passed over when the loop does not come to it: everything else is done.
-            let _ = timeout(CLOSING, closed).await;
+        let all_closed = async {
+            for closed in closed {
+                let _ = closed.await;
+            }
+        };
+        if timeout(CLOSING, all_closed).await.is_err() {
+            tracing::warn!("a socket of a listener that is gone is not closed yet");
         }
         // Who asked may have stopped waiting.
         let _ = done.send(());

@@ -24,9 +24,14 @@ pub(super) async fn reload<W: Work>(
 ) -> Answer {
     let began = Instant::now();
     systemd::notify_reloading();
-    let outcome = timeout(DEADLINE, attempt(work, files, sockets, in_force)).await;
-    let outcome =
-        outcome.unwrap_or_else(|_| Err(Fault::new(format!("it took more than {} s", DEADLINE.as_secs()))));
+    let prepared = timeout(DEADLINE, prepare(work, files, sockets, in_force)).await;
+    let prepared =
+        prepared.unwrap_or_else(|_| Err(Fault::new(format!("it took more than {} s", DEADLINE.as_secs()))));
+    // Nothing may interrupt a commit: it has bounds of its own.
+    let outcome = match prepared {
+        Ok(prepared) => Ok(prepared.commit(work, in_force).await),
+        Err(fault) => Err(fault),
+    };
     systemd::notify_ready();
     let duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     match outcome {
@@ -56,12 +61,20 @@ struct Report {
     warnings: conf::Report,
 }
 
-async fn attempt<W: Work>(
+/// What a reload has opened and checked, and nobody has noticed yet.
+struct Prepared<P> {
+    change: Change,
+    work: P,
+    warnings: conf::Report,
+    effective: String,
+}
+
+async fn prepare<W: Work>(
     work: &W,
     files: &Files,
     sockets: &Sockets,
-    in_force: &mut InForce,
-) -> Result<Report, Fault> {
+    in_force: &InForce,
+) -> Result<Prepared<W::Prepared>, Fault> {
     let mut change = sockets.change();
     let began = async {
         // It stays where it is, wherever `data_dir` leads now.
@@ -72,13 +85,20 @@ async fn attempt<W: Work>(
     };
     let loaded = began.await.inspect_err(|_| work.refused())?;
     let conf::Loaded { config, warnings, effective } = loaded;
-    let prepared = work.prepare(config, &mut change).await?;
-    let sockets = change.commit();
-    work.commit(prepared).await;
-    let differences = conf::differences(&in_force.effective, &effective);
-    in_force.effective = effective;
-    in_force.generation += 1;
-    Ok(Report { sockets, differences, warnings })
+    let work = work.prepare(config, &mut change).await?;
+    Ok(Prepared { change, work, warnings, effective })
+}
+
+impl<P> Prepared<P> {
+    async fn commit<W: Work<Prepared = P>>(self, work: &W, in_force: &mut InForce) -> Report {
+        let Self { change, work: prepared, warnings, effective } = self;
+        let sockets = change.commit();
+        work.commit(prepared).await;
+        let differences = conf::differences(&in_force.effective, &effective);
+        in_force.effective = effective;
+        in_force.generation += 1;
+        Report { sockets, differences, warnings }
+    }
 }
 
 impl Report {
