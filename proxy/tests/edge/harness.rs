@@ -420,9 +420,15 @@ impl Running {
         client.answer().await
     }
 
+    /// Tells it to stop, as the process does: its own descriptors of the sockets are closed too.
+    pub(crate) fn begin_to_stop(&self) {
+        self.sockets.close();
+        self.stop.send(true).unwrap();
+    }
+
     /// Stops and waits for the drain.
     pub(crate) async fn end(self) {
-        self.stop.send(true).unwrap();
+        self.begin_to_stop();
         self.served.await.unwrap().unwrap();
     }
 

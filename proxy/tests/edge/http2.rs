@@ -273,7 +273,7 @@ async fn stop_lets_streams_finish() {
     let mut client = h2(&edge, &certificate).await;
     let (response, _) = client.send_request(request(Method::GET, "/"), true).unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    edge.stop.send(true).unwrap();
+    edge.begin_to_stop();
     assert_eq!(body(response.await.unwrap()).await, (StatusCode::OK, "late".into()));
     edge.served.await.unwrap().unwrap();
 }

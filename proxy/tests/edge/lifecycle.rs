@@ -15,7 +15,7 @@ async fn requests_in_flight_are_finished() {
     let mut busy = edge.connect().await;
     busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
-    edge.stop.send(true).unwrap();
+    edge.begin_to_stop();
     assert!(idle.is_closed_within(Duration::from_millis(300)).await, "idle connections close at once");
     while tokio::net::TcpStream::connect(address).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(10)).await;
