@@ -39,6 +39,11 @@ impl Program {
         Ok(Self { path: std::path::absolute(path)?, arguments: arguments.collect() })
     }
 
+    #[cfg(test)]
+    pub(super) fn of(path: &str, arguments: &[&str]) -> Self {
+        Self { path: path.into(), arguments: arguments.iter().map(Into::into).collect() }
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

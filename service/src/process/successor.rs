@@ -155,3 +155,56 @@ fn out_of_turn() -> Fault {
 const GONE: &str = "the new process went away before it was ready";
 /// For a process that has said its last word.
 const LAST_BREATH: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    use tokio::net::UnixStream;
+
+    use super::super::wire::Wire;
+    use super::*;
+
+    /// Time flies while nothing happens.
+    #[tokio::test(start_paused = true)]
+    async fn who_never_comes_is_killed_at_the_deadline() {
+        let (_sender, mut takers) = mpsc::channel(1);
+        let program = Program::of("/bin/sleep", &["12345"]);
+        let began = Instant::now();
+        let started = start(&program, Path::new("/nowhere"), &Sockets::default(), &mut takers).await;
+        assert_eq!(started.unwrap_err().text, "the new process was not ready within 60 s");
+        assert_eq!(began.elapsed(), DEADLINE);
+        let is_left = || {
+            let processes = std::fs::read_dir("/proc").unwrap().map_while(Result::ok);
+            let mut lines =
+                processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+            lines.any(|line| line == b"/bin/sleep\x0012345\0")
+        };
+        while is_left() {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_the_sockets_and_never_serves_is_given_up_at_the_deadline() {
+        let (one, two) = UnixStream::pair().unwrap();
+        let mut silent = Wire::new(two);
+        let deadline = Instant::now() + DEADLINE;
+        let takes = async {
+            let Offer::Sockets(labels) = silent.receive(PROMPT).await.unwrap() else { panic!("refused") };
+            silent.send(&Word::Send).await.unwrap();
+            descriptors::receive(silent.stream(), labels.len()).await.unwrap()
+        };
+        let sockets = Sockets::default();
+        let mut change = sockets.change();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        change.bind("web", &conf::Bind::Socket { path: path.clone(), mode: None }, 1).await.unwrap();
+        change.commit();
+        let taker = Taker { wire: Wire::new(one), pid: 1 };
+        let (offered, taken) = tokio::join!(offer(taker, &sockets, deadline), takes);
+        assert_eq!(offered.unwrap_err().text, "the new process was not ready within 60 s");
+        drop(taken);
+        assert!(std::fs::metadata(path).unwrap().file_type().is_socket(), "it is ours as before");
+    }
+}
