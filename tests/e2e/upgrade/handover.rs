@@ -69,13 +69,19 @@ fn what_has_begun_ends_where_it_began() {
         // Of the one that goes on, not of the one that drains.
         Client::tcp(admin).get("x", "/ready").expect(200);
     }
-    for count in 1..20 {
-        Client::tcp(address).get("x", "/new").expect(200);
+    let counted = || {
         let metrics = Client::tcp(admin).get("x", "/metrics").expect(200).text();
         let requests = "gatehouse_edge_requests_total{status=\"2xx\"} ";
-        let counted = metrics.lines().find_map(|line| line.strip_prefix(requests)?.parse::<u32>().ok());
-        // The first of these may have been accepted by the old one.
-        assert!(counted.is_some_and(|counted| counted >= count), "{counted:?} of {count}");
+        let count = metrics.lines().find_map(|line| line.strip_prefix(requests)?.parse::<u32>().ok());
+        count.expect("always there")
+    };
+    // The first of these may have been accepted by the old one.
+    until("the new one has answered ten", || {
+        Client::tcp(address).get("x", "/new").expect(200);
+        counted() >= 10
+    });
+    for _ in 0..20 {
+        assert!(counted() >= 10, "the old one answers on the admin socket");
     }
     for text in ["still ", "here"] {
         tunnel.send(text);
