@@ -2,6 +2,8 @@
 //! by the supervisor, one thing at a time.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use accept::{Listener, Stream};
@@ -46,6 +48,7 @@ pub(super) struct Inbox {
 #[derive(Debug)]
 pub(super) struct Control {
     stop: watch::Sender<bool>,
+    has_successor: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -61,7 +64,8 @@ impl Control {
         let (requests, asked) = mpsc::channel(MOST_WAITING);
         let (takers, taking) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
-        let desk = Desk { hello, requests, takers, closed: stopped.clone() };
+        let has_successor = Arc::new(AtomicBool::new(false));
+        let desk = Desk { hello, requests, takers, has_successor: has_successor.clone() };
         let task = tokio::spawn(async move {
             match listener {
                 Some(listener) => accept(listener, desk, stopped).await,
@@ -69,17 +73,18 @@ impl Control {
                 None => wait(stopped).await,
             }
         });
-        (Self { stop, task }, Inbox { requests: asked, takers: taking })
+        (Self { stop, has_successor, task }, Inbox { requests: asked, takers: taking })
     }
 
-    /// Closes the socket. Those who are connected hear their answers.
-    pub(super) fn close(&self) {
+    /// Closes the socket, which another process has too: those who are connected are sent to that one.
+    pub(super) fn hand_over(&self) {
+        self.has_successor.store(true, Ordering::Relaxed);
         self.stop.send_replace(true);
     }
 
-    /// Waits until everybody has heard, a few seconds at most.
+    /// Closes the socket, and waits until everybody who is connected has heard an answer, a few seconds at most.
     pub(super) async fn end(self) {
-        self.close();
+        self.stop.send_replace(true);
         let mut task = self.task;
         if timeout(GOODBYE, &mut task).await.is_err() {
             task.abort();
@@ -93,8 +98,8 @@ struct Desk {
     hello: Hello,
     requests: mpsc::Sender<Request>,
     takers: mpsc::Sender<Taker>,
-    /// Whether the socket is closed.
-    closed: watch::Receiver<bool>,
+    /// Whether another process has the socket.
+    has_successor: Arc<AtomicBool>,
 }
 
 async fn wait(mut stop: watch::Receiver<bool>) {
@@ -168,8 +173,7 @@ async fn connection(stream: UnixStream, desk: Desk) -> Result<(), WireError> {
     let answer = match timeout(LONGEST, answered).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => {
-            // It may be another's by now.
-            let elsewhere = *desk.closed.borrow();
+            let elsewhere = desk.has_successor.load(Ordering::Relaxed);
             Answer { elsewhere, ..failed("the process is about to end".to_owned()) }
         }
         Err(_) => failed(format!("nothing came of it within {} s", LONGEST.as_secs())),

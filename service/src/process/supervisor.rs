@@ -103,7 +103,7 @@ impl Life {
                     "another process has taken over, requests in flight are finished first"
                 );
                 // Whoever asks from now on asks the other.
-                control.close();
+                control.hand_over();
                 drop(watchdog);
                 work.handed_over();
                 self.sockets.close();
