@@ -176,7 +176,7 @@ async fn tables_that_change_their_size() {
     let (edge, certificate) = edge(CONTROL, &upstream).await;
     let mut raw = Raw::open(&edge, &certificate, &frame(SETTINGS, 0, 0, &[])).await;
     for number in 0..50 {
-        let block = [vec![0x20, 0x3f, 0xe1, 0x1f].repeat(100), request("GET", "/")].concat();
+        let block = [[0x20, 0x3f, 0xe1, 0x1f].repeat(100), request("GET", "/")].concat();
         raw.send(&frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &block)).await;
         assert!(raw.is_answered(2 * number + 1).await);
     }
