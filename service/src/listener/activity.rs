@@ -142,14 +142,17 @@ impl Activity {
         }
     }
 
-    /// Bytes went.
+    /// Bytes went. Says how many streams they refuse, because too many are open.
     ///
     /// # Errors
     /// When the client makes us reset too many streams.
-    pub(super) fn sent(&self, bytes: &[u8], now: Instant) -> Result<(), Limit> {
+    pub(super) fn sent(&self, bytes: &[u8], now: Instant) -> Result<u32, Limit> {
         match &mut self.inner().speaks {
-            Speaks::Http2(watch) => watch.sent(bytes, now.into_std()).map_err(limit_of),
-            Speaks::Http1 | Speaks::Perhaps(..) => Ok(()),
+            Speaks::Http2(watch) => {
+                watch.sent(bytes, now.into_std()).map_err(limit_of)?;
+                Ok(watch.take_refused())
+            }
+            Speaks::Http1 | Speaks::Perhaps(..) => Ok(0),
         }
     }
 

@@ -31,7 +31,7 @@ pub(crate) struct Running {
     synapse: StandIn,
     sockets: Sockets,
     handle: ServiceHandle,
-    addresses: Vec<SocketAddr>,
+    pub(crate) addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     served: tokio::task::JoinHandle<Result<(), ServiceError>>,
 }
