@@ -48,8 +48,6 @@ limits! {
     MaxHeaderCount = "limits.max_header_count",
     /// A connection that has had as many requests as it may.
     MaxRequestsPerConnection = "limits.max_requests_per_connection",
-    /// An HTTP/2 stream above those that may be open at a time.
-    MaxConcurrentStreams = "limits.max_concurrent_streams",
     /// A request body that came too slowly.
     MinBodyRate = "limits.min_body_rate",
     /// An answer that was taken too slowly.

@@ -33,6 +33,7 @@ mod preset;
 mod proxy_protocol;
 mod reload;
 mod shortage;
+mod storm;
 mod targets;
 mod upgrade;
 mod web_client;

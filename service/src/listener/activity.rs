@@ -142,17 +142,14 @@ impl Activity {
         }
     }
 
-    /// Bytes went. Says how many streams they refuse, because too many are open.
+    /// Bytes went.
     ///
     /// # Errors
     /// When the client makes us reset too many streams.
-    pub(super) fn sent(&self, bytes: &[u8], now: Instant) -> Result<u32, Limit> {
+    pub(super) fn sent(&self, bytes: &[u8], now: Instant) -> Result<(), Limit> {
         match &mut self.inner().speaks {
-            Speaks::Http2(watch) => {
-                watch.sent(bytes, now.into_std()).map_err(limit_of)?;
-                Ok(watch.take_refused())
-            }
-            Speaks::Http1 | Speaks::Perhaps(..) => Ok(0),
+            Speaks::Http2(watch) => watch.sent(bytes, now.into_std()).map_err(limit_of),
+            Speaks::Http1 | Speaks::Perhaps(..) => Ok(()),
         }
     }
 

@@ -65,18 +65,11 @@ impl<S> Wire<S> {
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
-    fn noticed<T>(&self, flood: Result<T, Limit>) -> io::Result<T> {
+    fn noticed(&self, flood: Result<(), Limit>) -> io::Result<()> {
         flood.map_err(|limit| {
             self.hits.count(limit);
             io::Error::other(limit.key())
         })
-    }
-
-    fn sent(&self, bytes: &[u8]) -> io::Result<()> {
-        for _ in 0..self.noticed(self.activity.sent(bytes, Instant::now()))? {
-            self.hits.count(Limit::MaxConcurrentStreams);
-        }
-        Ok(())
     }
 }
 
@@ -130,7 +123,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(context, bytes);
         let written = ready!(this.within(result, |written| *written as u64, context))?;
-        this.sent(bytes.get(..written).unwrap_or_default())?;
+        this.noticed(this.activity.sent(bytes.get(..written).unwrap_or_default(), Instant::now()))?;
         Poll::Ready(Ok(written))
     }
 
@@ -142,10 +135,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write_vectored(context, pieces);
         let written = ready!(this.within(result, |written| *written as u64, context))?;
-        let mut left = written;
+        let (mut left, now) = (written, Instant::now());
         for piece in pieces {
             let bytes = piece.get(..left.min(piece.len())).unwrap_or_default();
-            this.sent(bytes)?;
+            this.noticed(this.activity.sent(bytes, now))?;
             left -= bytes.len();
         }
         Poll::Ready(Ok(written))

@@ -31,7 +31,7 @@ pub(crate) struct Running {
     synapse: StandIn,
     sockets: Sockets,
     handle: ServiceHandle,
-    pub(crate) addresses: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
     served: tokio::task::JoinHandle<Result<(), ServiceError>>,
 }

@@ -111,6 +111,8 @@ struct Shared {
     connections: AtomicUsize,
     /// Whether connections begin with a PROXY header.
     proxy: bool,
+    /// Whether requests are remembered.
+    remembers: bool,
     answers: Box<Answers>,
     stop: AtomicBool,
 }
@@ -150,6 +152,12 @@ impl Upstream {
         Self::tcp(false, answers)
     }
 
+    /// On TCP, with answers, remembering nothing: for more requests than there is memory for.
+    pub(crate) fn forgetful(answers: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        let shared = Shared { remembers: false, ..Shared::new(false, answers) };
+        Self::listen(TcpListener::bind("127.0.0.1:0").unwrap(), shared)
+    }
+
     /// On TCP, each connection beginning with a PROXY header.
     pub(crate) fn with_proxy_protocol() -> Self {
         Self::tcp(true, |_| Reply::Json(200, "{}".to_owned()))
@@ -158,7 +166,7 @@ impl Upstream {
     /// On a Unix socket.
     pub(crate) fn unix(path: &Path, proxy: bool) -> Self {
         let listener = UnixListener::bind(path).unwrap();
-        let shared = Shared::new(proxy, |_| Reply::Json(200, "{}".to_owned()));
+        let shared = Arc::new(Shared::new(proxy, |_| Reply::Json(200, "{}".to_owned())));
         let for_thread = Arc::clone(&shared);
         std::thread::spawn(move || accept(&for_thread, || listener.accept().map(|(stream, _)| stream)));
         Self { address: UpstreamAddress::Unix(path.to_owned()), shared }
@@ -174,8 +182,12 @@ impl Upstream {
         proxy: bool,
         answers: impl Fn(&Recorded) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::listen(listener, Shared::new(proxy, answers))
+    }
+
+    fn listen(listener: TcpListener, shared: Shared) -> Self {
         let address = UpstreamAddress::Tcp(listener.local_addr().unwrap());
-        let shared = Shared::new(proxy, answers);
+        let shared = Arc::new(shared);
         let for_thread = Arc::clone(&shared);
         std::thread::spawn(move || accept(&for_thread, || listener.accept().map(|(stream, _)| stream)));
         Self { address, shared }
@@ -224,18 +236,22 @@ impl Drop for Upstream {
 }
 
 impl Shared {
-    fn new(proxy: bool, answers: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Arc<Self> {
-        Arc::new(Self {
+    fn new(proxy: bool, answers: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        Self {
             requests: Mutex::new(Vec::new()),
             news: Condvar::new(),
             connections: AtomicUsize::new(0),
             proxy,
+            remembers: true,
             answers: Box::new(answers),
             stop: AtomicBool::new(false),
-        })
+        }
     }
 
     fn record(&self, request: Recorded) {
+        if !self.remembers {
+            return;
+        }
         self.requests.lock().unwrap().push(request);
         self.news.notify_all();
     }

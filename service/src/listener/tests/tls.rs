@@ -88,22 +88,3 @@ async fn both_ways(
 ) {
     let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
 }
-
-#[tokio::test]
-async fn a_handshake_has_a_deadline() {
-    use crate::reload::tests::{Client, Running, web};
-
-    let (certificate, _) = certificate();
-    let running = Running::with(|config| {
-        let tls = AuthListener { name: "tls".into(), tls: Some(certificate), ..web() };
-        config.http.listeners = vec![web(), tls];
-        config.http.timeouts.handshake = Duration::from_secs(1);
-    })
-    .await;
-    let mut silent = Client::to(running.addresses[1]).await;
-    // The beginning of a record, and nothing more.
-    silent.0.get_mut().write_all(&[22, 3, 1]).await.expect("written");
-    silent.closes().await;
-    limits::has_bitten(&running, "timeouts.handshake", 1).await;
-    running.end().await;
-}
