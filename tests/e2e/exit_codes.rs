@@ -148,11 +148,7 @@ fn what_the_configuration_is_not_at_fault_for_is_1() {
         }
     }
     check(
-        &mut gatehouse_command()
-            .arg("user")
-            .arg("-c")
-            .arg(path_of_good_auth(&folder))
-            .args(["lock", "nobody"]),
+        gatehouse_command().arg("user").arg("-c").arg(path_of_good_auth(&folder)).args(["lock", "nobody"]),
         FAULT,
         "nobody",
     );

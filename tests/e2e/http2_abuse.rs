@@ -196,6 +196,9 @@ fn post(stream: u32, more: &[(&str, &str)]) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &block(&fields))
 }
 
+/// What is sent on a stream.
+type Abuse<'a> = &'a dyn Fn(u32) -> Vec<u8>;
+
 #[test]
 fn a_hundred_thousand_streams_of_each_kind_leave_nothing_behind() {
     // Never answers, so that each request is one more that waits.
@@ -203,7 +206,7 @@ fn a_hundred_thousand_streams_of_each_kind_leave_nothing_behind() {
         Counting::start(|stream| while stream.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {});
     let mut deployment = deploy(upstream, "limits: {max_connections_per_ip: 1000}");
     let reset = |stream| frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
-    let kinds: [(&str, &dyn Fn(u32) -> Vec<u8>); 6] = [
+    let kinds: [(&str, Abuse<'_>); 6] = [
         ("reset at once", &|stream| [get(stream, HOST, b"/", &[]), reset(stream)].concat()),
         ("reset in its body", &|stream| {
             [post(stream, &[]), frame(0, 0, stream, &[b'x'; 500]), reset(stream)].concat()
