@@ -7,6 +7,7 @@
     reason = "a test panics when it cannot go on; the lint's own exception ends at helper functions"
 )]
 
+mod activation;
 mod assets;
 mod auth_reload;
 mod bodies;
