@@ -129,11 +129,17 @@ pub(crate) struct Place {
     live: Arc<Live>,
 }
 
+/// A client that has just been let in is about to ask. Where the socket stays open, as systemd's do over a restart, it would not have
+/// been refused a moment later either.
+const FIRST_REQUEST: Duration = Duration::from_secs(2);
+
 /// Until when connections may go on that have to end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ending {
-    /// Those that wait for a request.
+    /// Those that wait for another request.
     pub(crate) idle: Instant,
+    /// Those that wait for their first.
+    pub(crate) first: Instant,
     /// Requests in flight.
     pub(crate) requests: Instant,
     /// Tunnels.
@@ -172,6 +178,7 @@ impl Place {
         let timeouts = self.snapshot().config.timeouts;
         let ending = Ending {
             idle: now + idle.min(timeouts.drain),
+            first: now + idle.max(FIRST_REQUEST).min(timeouts.drain),
             requests: now + timeouts.drain,
             tunnels: now + timeouts.tunnel_drain,
         };

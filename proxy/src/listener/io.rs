@@ -241,7 +241,8 @@ impl EdgeIo {
                 let is_begun = !self.intake.held().is_empty();
                 let ends = self.connection.place.ending().filter(|_| !is_begun);
                 if let Some(ending) = ends {
-                    self.reading.no_later_than(ending.idle);
+                    let is_first = self.connection.requests.load(Ordering::Relaxed) == 0;
+                    self.reading.no_later_than(if is_first { ending.first } else { ending.idle });
                 }
                 ready!(self.reading.poll(context));
                 if ends.is_some() {

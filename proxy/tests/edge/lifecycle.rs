@@ -12,6 +12,9 @@ async fn requests_in_flight_are_finished() {
     let edge = Running::start(to(&upstream)).await;
     let address = edge.address;
     let mut idle = edge.connect().await;
+    idle.send("GET /idle HTTP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(idle.answer().await.status, 200);
+    let mut fresh = edge.connect().await;
     let mut busy = edge.connect().await;
     busy.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -20,7 +23,10 @@ async fn requests_in_flight_are_finished() {
     while tokio::net::TcpStream::connect(address).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    fresh.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
     assert_eq!(busy.answer().await.text(), "late");
+    let first = fresh.answer().await;
+    assert_eq!((first.text(), first.field("connection")), ("late", Some("close")), "let in before the end");
     assert!(busy.is_closed_within(Duration::from_secs(1)).await);
     edge.served.await.unwrap().unwrap();
 }
