@@ -22,7 +22,7 @@ mod wire;
 pub use fault::Fault;
 pub use life::{Life, Options, TakeOver};
 pub use log::log_to_stderr;
-pub use signals::{outlive_hangup, stop_signal};
+pub use signals::stop_signal;
 pub use supervisor::Work;
 pub use systemd::{notify_ready, notify_stopping};
 

@@ -34,6 +34,7 @@ mod preset;
 mod proxy_protocol;
 mod reload;
 mod shortage;
+mod signals;
 mod storm;
 mod targets;
 mod upgrade;

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use accept::{BoundSocket, Change, Sockets};
 use conf::Bind;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::Fault;
 use super::former::Former;
 use super::program::{Program, TAKE_OVER_VARIABLE};
 use super::reload::bind_control;
-use super::{Fault, signals};
+use super::signals::{self, Wishes};
 
 /// How a process is started.
 #[derive(Debug, Clone)]
@@ -44,7 +44,7 @@ pub struct Life {
     pub(super) program: Option<Program>,
     pub(super) sockets: Sockets,
     pub(super) stop: watch::Receiver<bool>,
-    pub(super) hangup: Signal,
+    pub(super) wishes: Wishes,
     pub(super) former: Option<Former>,
     pub(super) in_force: InForce,
     pub(super) control_socket: Option<BoundSocket>,
@@ -78,7 +78,7 @@ impl Life {
             .ok();
         accept::descriptors::raise();
         let stop = signals::stop_signal().map_err(cannot_wait)?;
-        let hangup = signal(SignalKind::hangup()).map_err(cannot_wait)?;
+        let wishes = Wishes::listen().map_err(cannot_wait)?;
         let Options { files, control, take_over } = options;
         let files = Files(files);
         let sockets = Sockets::default();
@@ -97,7 +97,7 @@ impl Life {
             program,
             sockets,
             stop,
-            hangup,
+            wishes,
             former,
             in_force: InForce { generation: 1, ..InForce::default() },
             control_socket: None,

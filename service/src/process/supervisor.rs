@@ -15,7 +15,7 @@ use super::life::Life;
 use super::successor::{self, Successor};
 use super::watchdog::Watchdog;
 use super::wire::{Answer, Offer};
-use super::{Fault, reload, systemd};
+use super::{Fault, reload, signals, systemd};
 
 /// What a process does, as its supervisor sees it.
 pub trait Work: Send + Sync + 'static {
@@ -151,7 +151,10 @@ impl Life {
             let next = tokio::select! {
                 ended = &mut *serving => return End::Ended(flat(ended)),
                 _ = stop.wait_for(|stop| *stop) => return End::Stopped,
-                _ = self.hangup.recv() => Next::Reload,
+                wish = self.wishes.next() => match wish {
+                    signals::Wish::Reload => Next::Reload,
+                    signals::Wish::Upgrade => Next::Upgrade,
+                },
                 Some(request) = inbox.requests.recv() => Next::Request(request),
                 Some(taker) = inbox.takers.recv() => Next::Taker(taker),
             };
@@ -187,6 +190,13 @@ impl Life {
                 match self.start_successor(inbox).await {
                     Ok(successor) => return Done::Ready(Box::new(successor), Some(answer)),
                     Err(fault) => not_replaced(&fault, Some(answer)),
+                }
+            }
+            Next::Upgrade => {
+                systemd::notify_reloading();
+                match self.start_successor(inbox).await {
+                    Ok(successor) => return Done::Ready(Box::new(successor), None),
+                    Err(fault) => not_replaced(&fault, None),
                 }
             }
             Next::Taker(taker) => {
@@ -234,7 +244,7 @@ impl Life {
                 Some(mut taker) = inbox.takers.recv() => {
                     let _ = taker.wire.send(&Offer::Refused(ENDS.to_owned())).await;
                 }
-                Some(()) = self.hangup.recv() => warn!("SIGHUP: {ENDS}"),
+                _ = self.wishes.next() => warn!("signal: {ENDS}"),
             }
         }
     }
@@ -243,6 +253,7 @@ impl Life {
 /// Something to do.
 enum Next {
     Reload,
+    Upgrade,
     Request(Request),
     Taker(Taker),
 }
