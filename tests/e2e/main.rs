@@ -36,6 +36,7 @@ mod reload;
 mod shortage;
 mod signals;
 mod storm;
+mod systemd;
 mod targets;
 mod upgrade;
 mod web_client;
