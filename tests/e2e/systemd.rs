@@ -106,9 +106,9 @@ fn every_line_that_confines_counts() {
     assert!(judged > 15, "{judged}");
 }
 
-/// The commands of the README, by their names.
-fn commands(name: &str) -> String {
-    let readme = unit("README.md");
+/// The commands of a README, by their names.
+fn commands(readme: &str, name: &str) -> String {
+    let readme = fs::read_to_string(folder().join(readme)).unwrap();
     let (_, rest) = readme.split_once(&format!("<!-- command: {name} -->\n```sh\n")).expect(name);
     rest.split_once("```").expect("the block ends").0.to_owned()
 }
@@ -128,10 +128,11 @@ fn installed_as_the_readme_says_it_serves_confined() {
         "gatehouse": gatehouse_command().get_program().to_str(),
         "gatehouse-auth": auth_command().get_program().to_str(),
         "folder": folder.path(),
-        "install": commands("install"),
-        "start": commands("start"),
-        "socket": commands("socket"),
-        "auth": commands("auth"),
+        "install": commands("../../README.md", "install"),
+        "start": commands("../../README.md", "start"),
+        "certbot": commands("README.md", "certbot"),
+        "socket": commands("README.md", "socket"),
+        "auth": commands("README.md", "auth"),
         "certificate": certificates.certificate,
         "key": certificates.key,
         "ca": certificates.ca,

@@ -2,7 +2,7 @@
 unit says, as far as that goes without a systemd that runs.
 
 Debian's own Python runs this, as root; python3-seccomp is Debian's. Called with one argument, JSON:
-  repository, gatehouse, gatehouse-auth: paths; folder: one to work in; install, start, socket, auth: shell commands from the README;
+  repository, gatehouse, gatehouse-auth: paths; folder: one to work in; install, start, certbot, socket, auth: shell commands from the README;
   certificate, key, ca: PEM; synapse: port of a Synapse on loopback.
 Says what was done, one line for each step. An assertion that fails is the end, and the exit code 1.
 
@@ -431,6 +431,10 @@ def serve_and_check(settings, sockets=()):
     log_in(user)
     assert curl("https://matrix.example.com/robots.txt") == "nothing\n"
 
+    # At the end: the edge notices it within a second.
+    mode = ["runuser", "-u", "gatehouse", "--", "gatehouse", "maintenance"]
+    run(*mode, "on", "-c", "/etc/gatehouse/gatehouse.yaml")
+    run(*mode, "off", "-c", "/etc/gatehouse/gatehouse.yaml")
     os.kill(next_one, signal.SIGTERM)
     notifications.wait_for("STOPPING=1")
     deadline = time.monotonic() + PATIENCE
@@ -491,6 +495,17 @@ def inside(job):
     for what, code in FORBIDDEN.items():
         is_forbidden(settings, what, code)
     say(f"forbids {len(FORBIDDEN)} things")
+
+    for name in ("live", "archive"):
+        os.makedirs(f"/etc/letsencrypt/{name}/example.com", mode=0o700)
+        os.chmod(f"/etc/letsencrypt/{name}", 0o700)
+    os.makedirs("/etc/letsencrypt/renewal-hooks/deploy")
+    with open(os.open("/etc/letsencrypt/archive/example.com/privkey1.pem", os.O_CREAT | os.O_WRONLY, 0o600), "w") as key:
+        key.write("a key\n")
+    os.symlink("../../archive/example.com/privkey1.pem", "/etc/letsencrypt/live/example.com/privkey.pem")
+    shell("certbot", job["certbot"])
+    read = ["runuser", "-u", "gatehouse", "--", "cat", "/etc/letsencrypt/live/example.com/privkey.pem"]
+    assert run(*read) == "a key\n"
 
     shell("socket", job["socket"])
     assert run("systemctl", "is-enabled", "gatehouse.socket").strip() == "enabled"
