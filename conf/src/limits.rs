@@ -38,6 +38,8 @@ pub struct Limits {
     pub h2_resets: u32,
     /// Answers that wait for HTTP/2 clients to take them, of all connections. Default 256M.
     pub h2_buffer: ByteSize,
+    /// What the uploads of one HTTP/2 connection may have under way. Default 8M.
+    pub h2_upload_window: ByteSize,
 }
 
 /// `edge.timeouts`.
@@ -87,6 +89,7 @@ impl Default for Limits {
             h2_control_frames: 6000,
             h2_resets: 300,
             h2_buffer: ByteSize(256 << 20),
+            h2_upload_window: ByteSize(8 << 20),
         }
     }
 }
@@ -158,6 +161,16 @@ impl Limits {
                     Some(size)
                 })
                 .unwrap_or(default.h2_buffer),
+            h2_upload_window: section
+                .take("h2_upload_window")
+                .and_then(|item| {
+                    let size = item.size()?;
+                    if !(SMALLEST_WINDOW..=LARGEST_WINDOW).contains(&size) {
+                        item.error(format!("has to be between {SMALLEST_WINDOW} and {LARGEST_WINDOW}"));
+                    }
+                    Some(size)
+                })
+                .unwrap_or(default.h2_upload_window),
         };
         section.later(&[("rate", "rate limits are")]);
         section.finish();
@@ -220,3 +233,7 @@ const RATE: (u64, u64) = (0, 1 << 20);
 const MOST_FIELDS: usize = 256;
 /// A few answers under way for each worker.
 const SMALLEST_BUFFER: ByteSize = ByteSize(16 << 20);
+/// What HTTP/2 has without being asked (RFC 9113 §6.9.2).
+const SMALLEST_WINDOW: ByteSize = ByteSize(64 << 10);
+/// 10 Gbit/s around the world.
+const LARGEST_WINDOW: ByteSize = ByteSize(256 << 20);

@@ -37,7 +37,7 @@ pub(crate) use io::EdgeIo;
 use io::Remains;
 pub(crate) use refusal::Refusal;
 use silence::TunnelPatience;
-pub(crate) use streams::{StreamPolicy, serve as serve_streams};
+pub(crate) use streams::{Grown, StreamPolicy, serve as serve_streams};
 use unique_id::UniqueId;
 pub(crate) use upload::{Summary, Upload};
 
@@ -106,6 +106,9 @@ pub(crate) struct ClientConnection {
     refusal: OnceLock<Refusal>,
     /// Why the stream ended in the middle of a request.
     stream_fault: OnceLock<Fault>,
+    /// Bytes of request bodies that have come, over HTTP/2.
+    uploaded: AtomicU64,
+    uploading: Notify,
     /// Bytes of answers that have not been written yet, over HTTP/2.
     held: AtomicU64,
     /// How many there may be of all connections of this worker.
@@ -161,6 +164,8 @@ impl ClientConnection {
             is_answered: AtomicBool::new(false),
             refusal: OnceLock::new(),
             stream_fault: OnceLock::new(),
+            uploaded: AtomicU64::new(0),
+            uploading: Notify::new(),
             held: AtomicU64::new(0),
             buffer,
             taken: AtomicU64::new(0),
@@ -251,6 +256,24 @@ impl ClientConnection {
         let _ = self.stream_fault.set(fault);
     }
 
+    /// So many bytes of request bodies have come in all, over HTTP/2.
+    fn uploads(&self, bytes: u64) {
+        let before = self.uploaded.swap(bytes, Ordering::Relaxed);
+        if before / UPLOAD_STEP != bytes / UPLOAD_STEP {
+            self.uploading.notify_one();
+        }
+    }
+
+    /// Bytes of request bodies that have come.
+    fn uploaded(&self) -> u64 {
+        self.uploaded.load(Ordering::Relaxed)
+    }
+
+    /// Waits until a good piece of a body has come.
+    async fn uploading(&self) {
+        self.uploading.notified().await;
+    }
+
     /// Waits for a limit that the client does not keep to, over HTTP/2.
     async fn breached(&self) {
         self.breached.notified().await;
@@ -307,3 +330,6 @@ impl fmt::Debug for ClientConnection {
         f.debug_struct("ClientConnection").field("facts", &self.facts).finish_non_exhaustive()
     }
 }
+
+/// As much of an upload as is worth a look at how it goes.
+const UPLOAD_STEP: u64 = 64 * 1024;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use accept::{ConnectionLimits, Counts, Exposition};
 
 use crate::error::Fault;
-use crate::listener::Waiting;
+use crate::listener::{Grown, Waiting};
 pub(crate) use ended::Ended;
 pub(crate) use limit::Limit;
 
@@ -27,6 +27,8 @@ macro_rules! counters {
             request_microseconds: AtomicU64,
             /// What HTTP/2 clients do not take.
             waiting: Waiting,
+            /// What the windows of HTTP/2 clients have grown by.
+            grown: Grown,
             /// In the order of [`Limit::ALL`].
             limits: [AtomicU64; Limit::COUNT],
         }
@@ -54,6 +56,11 @@ impl Counters {
     /// What HTTP/2 clients do not take.
     pub(crate) fn waiting(&self) -> &Waiting {
         &self.waiting
+    }
+
+    /// What the windows of HTTP/2 clients have grown by.
+    pub(crate) fn grown(&self) -> &Grown {
+        &self.grown
     }
 
     /// A head was refused before it was a request.

@@ -177,6 +177,7 @@ fn limits(limits: &Limits) -> Keys {
     keys.put("h2_control_frames", u64::from(limits.h2_control_frames));
     keys.put("h2_resets", u64::from(limits.h2_resets));
     keys.put("h2_buffer", limits.h2_buffer.to_string());
+    keys.put("h2_upload_window", limits.h2_upload_window.to_string());
     keys
 }
 

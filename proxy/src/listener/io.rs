@@ -140,6 +140,7 @@ impl EdgeIo {
         let now = Instant::now();
         let Some(watch) = &mut self.watch else { return Poll::Ready(read) };
         let seen = watch.received(received, now.into_std());
+        self.connection.uploads(watch.body_bytes());
         if !watch.awaits_head() {
             self.reading.clear();
         } else if !self.reading.is_set() {

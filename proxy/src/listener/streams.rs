@@ -4,6 +4,7 @@
 //! `accept::http2` beneath the library.
 
 mod policy;
+mod windows;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -26,12 +27,15 @@ use crate::limits::Pace;
 use crate::metrics::Limit;
 pub(crate) use policy::StreamPolicy;
 pub(super) use policy::limit_said;
+pub(crate) use windows::Grown;
+use windows::Windows;
 
 /// One connection in the library's hands.
 struct Served<'a> {
     client: &'a ClientConnection,
     policy: &'a StreamPolicy,
     library: h2::server::Connection<Stream, Bytes>,
+    windows: Windows<'a>,
     digest: Arc<Digest>,
     streams: JoinSet<()>,
     /// Requests so far.
@@ -60,7 +64,7 @@ pub(crate) async fn serve<A>(
     A: HttpServerApp + Send + Sync + 'static,
 {
     let digest = Arc::new(Digest { proxy_digest: io.get_proxy_digest(), ..Digest::default() });
-    let library = match server::handshake(Box::new(io), Some(policy.options.clone())).await {
+    let mut library = match server::handshake(Box::new(io), Some(policy.options.clone())).await {
         Ok(library) => library,
         Err(error) => {
             if let Some(limit) = client.breach() {
@@ -72,6 +76,7 @@ pub(crate) async fn serve<A>(
     let mut served = Served {
         client,
         policy,
+        windows: Windows::new(client, library.ping_pong(), policy.max_upload_window),
         library,
         digest,
         streams: JoinSet::new(),
@@ -135,7 +140,12 @@ impl Served<'_> {
                 Some(ended) = self.streams.join_next() => {
                     report_panic(ended);
                     self.idle_since = Instant::now();
+                    if self.streams.is_empty() {
+                        self.windows.shrink(&mut self.library);
+                    }
                 }
+                () = client.uploading() => self.windows.measure(),
+                uploaded = self.windows.measured() => self.windows.grow(&mut self.library, uploaded),
                 _ = look.tick(), if !self.streams.is_empty() => self.look(),
                 () = sleep_until(self.idle_since + patience), if self.streams.is_empty() => {
                     if self.is_leaving {

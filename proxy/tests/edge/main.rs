@@ -16,6 +16,7 @@ mod http2;
 mod http2_abuse;
 mod http2_bounds;
 mod http2_gate;
+mod http2_windows;
 mod interim;
 mod lifecycle;
 mod limits;

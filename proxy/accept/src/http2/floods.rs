@@ -36,6 +36,8 @@ pub struct Watch {
     refused: u32,
     /// `DATA` frames that went to the client.
     pieces: u64,
+    /// Bytes of `DATA` that came from it.
+    body_bytes: u64,
     /// A `GOAWAY` went to the client and nobody has asked about it.
     goodbye: bool,
 }
@@ -75,6 +77,7 @@ impl Watch {
             resets: Account { limit: limits.resets, owed: 0, until: now },
             refused: 0,
             pieces: 0,
+            body_bytes: 0,
             goodbye: false,
         }
     }
@@ -84,10 +87,13 @@ impl Watch {
     /// # Errors
     /// When there is too much of something; what has come is better not looked at any further.
     pub fn received(&mut self, bytes: &[u8], now: Instant) -> Result<(), Flood> {
-        let Self { received, block, control_frames, resets, .. } = self;
+        let Self { received, block, control_frames, resets, body_bytes, .. } = self;
         let mut flood = None;
         received.feed(bytes, |head| {
             *block = Block::after(head);
+            if head.kind == Kind::Data {
+                *body_bytes += u64::from(head.length);
+            }
             let found = match head.kind {
                 Kind::Reset => {
                     control_frames.charge(now, Flood::ControlFrames).and(resets.charge(now, Flood::Resets))
@@ -125,6 +131,8 @@ impl Watch {
                     flood = flood.or(resets.charge(now, Flood::Resets).err());
                 }
                 Kind::Control(GOAWAY) => *goodbye = true,
+                // The client has to answer.
+                Kind::Control(SETTINGS | PING) if head.flags & ACK == 0 => control_frames.pay(1),
                 Kind::Data | Kind::Continuation | Kind::Control(_) => {}
             }
         });
@@ -139,6 +147,11 @@ impl Watch {
     /// Whether there was a `GOAWAY` in what was sent since this was last asked.
     pub fn take_goodbye(&mut self) -> bool {
         std::mem::take(&mut self.goodbye)
+    }
+
+    /// Bytes of bodies, with their padding, whose frames have begun to come from the client.
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes
     }
 
     /// How many pieces of bodies went to the client.
@@ -189,8 +202,11 @@ impl Account {
     }
 }
 
-/// RFC 9113 §6.8.
+/// RFC 9113 §6.5, §6.7, §6.8.
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const ACK: u8 = 1;
 /// RFC 9113 §7.
 const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
@@ -209,7 +225,6 @@ mod tests {
     use super::*;
 
     const LIMITS: FloodLimits = FloodLimits { control_frames: 60, resets: 6 };
-    const PING: u8 = 6;
     const HEADERS: u8 = 1;
     const RESET: u8 = 3;
     const DATA: u8 = 0;

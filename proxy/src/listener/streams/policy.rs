@@ -6,6 +6,7 @@ use std::time::Duration;
 use memchr::memmem;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 
+use super::windows;
 use crate::limits::Pace;
 use crate::metrics::Limit;
 
@@ -24,20 +25,25 @@ pub(crate) struct StreamPolicy {
     pub(super) max_streams: u32,
     /// Requests on one connection.
     pub(super) max_requests: u32,
+    /// What the uploads of a connection may have under way, at most.
+    pub(super) max_upload_window: u32,
 }
 
 impl StreamPolicy {
     /// That of a configuration.
     pub(crate) fn new(edge: &conf::Edge) -> Self {
         let (limits, timeouts) = (&edge.limits, &edge.timeouts);
+        let max_upload_window =
+            u32::try_from(limits.h2_upload_window.0).unwrap_or(u32::MAX).min(LARGEST_WINDOW);
+        let (stream_window, connection_window) = windows::first(max_upload_window);
         let mut options = default_h2_options();
         options
             .max_header_list_size(u32::try_from(limits.max_header_size.0).unwrap_or(u32::MAX))
             .max_concurrent_streams(limits.max_concurrent_streams)
             .max_pending_accept_reset_streams(RESETS_UNSEEN)
             .max_send_buffer_size(SEND_BUFFER)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW);
+            .initial_window_size(stream_window)
+            .initial_connection_window_size(connection_window);
         Self {
             options,
             idle: timeouts.idle,
@@ -45,6 +51,7 @@ impl StreamPolicy {
             send: timeouts.send,
             max_streams: limits.max_concurrent_streams,
             max_requests: limits.max_requests_per_connection,
+            max_upload_window,
         }
     }
 }
@@ -68,7 +75,5 @@ pub(in crate::listener) fn limit_said(bytes: &[u8]) -> Option<Limit> {
 const RESETS_UNSEEN: usize = 64;
 /// Of an answer, what waits in the library to be written. Beyond it the engine waits, and beyond that the upstream.
 const SEND_BUFFER: usize = 64 * 1024;
-/// What one upload may have under way: fast enough over long distances.
-const STREAM_WINDOW: u32 = 512 * 1024;
-/// What all uploads of a connection may have under way; bounds the memory of a connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// RFC 9113 §6.9.1.
+const LARGEST_WINDOW: u32 = (1 << 31) - 1;
