@@ -141,7 +141,7 @@ async fn what_nobody_takes_is_bounded_by_the_window() {
     .await;
     let (mut config, certificate) = with_tls(counted(upstream.edge()));
     config.limits.max_body_size = conf::ByteSize(1 << 30);
-    config.timeouts.send = std::time::Duration::from_secs(3);
+    config.timeouts.body = std::time::Duration::from_secs(3);
     let edge = Running::start(config).await;
     let mut client = Uploading::start(&edge, &certificate).await;
     let (mut sent, mut is_over) = (0_i64, false);

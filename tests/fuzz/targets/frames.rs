@@ -12,6 +12,10 @@ fn frames(mut bytes: &[u8]) -> Vec<(u32, u8, u8, u32)> {
     let mut found = Vec::new();
     while let Some((&[l1, l2, l3, kind, flags, s1, s2, s3, s4], rest)) = bytes.split_first_chunk() {
         let length = u32::from_be_bytes([0, l1, l2, l3]);
+        if (kind, length) == (3, 4) && rest.len() < 4 {
+            // An `RST_STREAM` is told with its reason.
+            break;
+        }
         found.push((length, kind, flags, u32::from_be_bytes([s1, s2, s3, s4]) & 0x7fff_ffff));
         bytes = rest.get(length as usize..).unwrap_or_default();
     }
