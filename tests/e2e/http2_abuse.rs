@@ -129,14 +129,21 @@ impl Deployment {
         connections
     }
 
-    /// Memory and descriptors, once everything is closed.
-    fn rest(&mut self) -> (u64, f64) {
+    /// Memory and descriptors, once everything is closed and no more than `most` descriptors are open. The upstream knows of a
+    /// connection only when it has accepted it, so what it counts is not enough.
+    fn rest(&mut self, most: f64) -> (u64, f64) {
         self.upstream.wait_until_empty();
-        let open = |metrics: &Metrics| metrics.value("gatehouse_edge_connections_open", &[]);
-        // The honest client stays.
-        let metrics = self.gatehouse.wait_for_metrics("admin", |metrics| open(metrics) <= 1.0);
-        (self.gatehouse.process.resident_bytes(), metrics.value("process_open_fds", &[]))
+        let is_quiet = |metrics: &Metrics| {
+            // The honest client stays.
+            metrics.value("gatehouse_edge_connections_open", &[]) <= 1.0 && descriptors(metrics) <= most
+        };
+        let metrics = self.gatehouse.wait_for_metrics("admin", is_quiet);
+        (self.gatehouse.process.resident_bytes(), descriptors(&metrics))
     }
+}
+
+fn descriptors(metrics: &Metrics) -> f64 {
+    metrics.value("process_open_fds", &[])
 }
 
 /// Reads until a `PING` is acknowledged; false at the end of the connection.
@@ -224,16 +231,18 @@ fn a_hundred_thousand_streams_of_each_kind_leave_nothing_behind() {
             frame(HEADERS, 5, stream, &large)
         }),
     ];
+    // A few more than at the start: the honest client, and whoever asks for the number.
+    let most = descriptors(&deployment.gatehouse.metrics("admin")) + 8.0;
     for (name, piece) in kinds {
         // What the first ones make the allocator ask for stays with it.
         deployment.abuse(STREAMS / 10, piece);
-        let before = deployment.rest();
+        let before = deployment.rest(most);
         let honest = Honest::start(&deployment);
         let begun = Instant::now();
         let connections = deployment.abuse(STREAMS, piece);
         let took = begun.elapsed();
         let (served, slowest) = honest.end();
-        let after = deployment.rest();
+        let after = deployment.rest(most);
         let grown = after.0.saturating_sub(before.0);
         println!(
             "{name}: {STREAMS} streams over {connections} connections in {took:.1?}; memory {} -> {} KiB, descriptors {} -> {}; \
@@ -244,7 +253,6 @@ fn a_hundred_thousand_streams_of_each_kind_leave_nothing_behind() {
             after.1,
         );
         assert!(grown < LEFT_BYTES, "{name}: {grown} bytes");
-        assert!(after.1 <= before.1 + 2.0, "{name}: {} descriptors, {} before", after.1, before.1);
         assert!(served > 0);
     }
     let metrics = deployment.gatehouse.metrics("admin");

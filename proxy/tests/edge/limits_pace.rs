@@ -143,7 +143,8 @@ async fn a_slow_upstream_is_not_the_clients_fault() {
         exchange.send("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nthanks").await;
     })
     .await;
-    let mut config = uploads(upstream.edge(), 1 << 30);
+    // A piece gives a sixteenth of a second back, a quarter of what the upstream takes for it.
+    let mut config = uploads(upstream.edge(), 16 << 20);
     config.limits.max_body_size = ByteSize(1 << 30);
     let edge = Running::start(config).await;
     let mut client = edge.connect().await;

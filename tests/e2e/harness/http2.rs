@@ -109,7 +109,8 @@ impl<S: Read + Write> Http2<S> {
             match kind {
                 SETTINGS if flags & 1 == 0 => self.send(&frame(SETTINGS, 1, 0, &[])),
                 PING if flags & 1 == 0 => self.send(&frame(PING, 1, 0, &payload)),
-                GOAWAY if payload.get(4..8) != Some(&[0; 4]) => self.is_over = true,
+                // With or without an error: what has been asked may be answered yet, a new stream would not be (RFC 9113 §6.8).
+                GOAWAY => self.is_over = true,
                 _ => {}
             }
             let Some(at) = streams.iter().position(|known| *known == stream) else { continue };

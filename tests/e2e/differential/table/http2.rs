@@ -238,9 +238,9 @@ pub(crate) const HTTP_2: &[Difference] = &[
     },
     Difference {
         mutations: &["length 0 and a body"],
-        outcomes: ["forwarded, without body, not answered", "400", "closed"],
-        why: "The stream is reset for the body that must not come. The request was complete without \
-              it, and is one.",
+        outcomes: ["closed or forwarded, without body, not answered", "400", "closed"],
+        why: "The stream is reset for the body that must not come, which ends the request if it is not on \
+              its way by then. It was complete without a body, and is one.",
     },
     Difference {
         mutations: &["name with underscore"],
