@@ -151,25 +151,8 @@ impl Limits {
                 .take("h2_resets")
                 .and_then(|item| item.whole(10, 1_000_000))
                 .unwrap_or(default.h2_resets),
-            h2_buffer: section
-                .take("h2_buffer")
-                .and_then(|item| {
-                    let size = item.size()?;
-                    if size < SMALLEST_BUFFER {
-                        item.error(format!("has to be at least {SMALLEST_BUFFER}"));
-                    }
-                    Some(size)
-                })
-                .unwrap_or(default.h2_buffer),
-            h2_upload_window: section
-                .take("h2_upload_window")
-                .and_then(|item| {
-                    let size = item.size()?;
-                    if !(SMALLEST_WINDOW..=LARGEST_WINDOW).contains(&size) {
-                        item.error(format!("has to be between {SMALLEST_WINDOW} and {LARGEST_WINDOW}"));
-                    }
-                    Some(size)
-                })
+            h2_buffer: size(&mut section, "h2_buffer", BUFFER).unwrap_or(default.h2_buffer),
+            h2_upload_window: size(&mut section, "h2_upload_window", WINDOW)
                 .unwrap_or(default.h2_upload_window),
         };
         section.later(&[("rate", "rate limits are")]);
@@ -204,12 +187,17 @@ impl Timeouts {
     }
 }
 
-fn count(section: &mut Section<'_>, key: &'static str) -> Option<usize> {
+/// A number of things, at least one.
+pub(crate) fn count(section: &mut Section<'_>, key: &'static str) -> Option<usize> {
     section.take(key)?.whole(1, 10_000_000)
 }
 
 /// A size within its bounds, both included.
-fn size(section: &mut Section<'_>, key: &'static str, (least, most): (u64, u64)) -> Option<ByteSize> {
+pub(crate) fn size(
+    section: &mut Section<'_>,
+    key: &'static str,
+    (least, most): (u64, u64),
+) -> Option<ByteSize> {
     let item = section.take(key)?;
     let size = item.size()?;
     if !(least..=most).contains(&size.0) {
@@ -228,12 +216,10 @@ const TRAILERS: (u64, u64) = (0, 1 << 20);
 /// The specification's own recommendation for readers, and the most that the length field can say.
 const PROXY_HEADER: (u64, u64) = (536, 16 + 65_535);
 /// Above a megabyte a second nobody is slow.
-const RATE: (u64, u64) = (0, 1 << 20);
+pub(crate) const RATE: (u64, u64) = (0, 1 << 20);
 /// The HTTP engine reads no more (`httparse`'s array of fields).
 const MOST_FIELDS: usize = 256;
-/// A few answers under way for each worker.
-const SMALLEST_BUFFER: ByteSize = ByteSize(16 << 20);
-/// What HTTP/2 has without being asked (RFC 9113 §6.9.2).
-const SMALLEST_WINDOW: ByteSize = ByteSize(64 << 10);
-/// 10 Gbit/s around the world.
-const LARGEST_WINDOW: ByteSize = ByteSize(256 << 20);
+/// A few answers under way for each worker, and more than anybody has.
+const BUFFER: (u64, u64) = (16 << 20, 1 << 40);
+/// What HTTP/2 has without being asked (RFC 9113 §6.9.2), and 10 Gbit/s around the world.
+const WINDOW: (u64, u64) = (64 << 10, 256 << 20);

@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
-use super::harness::{Client, FakeSynapse, Folder, Gatehouse, Upgradable, auth_yaml, pid, run_to_end};
+use super::harness::{
+    ANY_PORT, Client, FakeSynapse, Folder, Gatehouse, Upgradable, auth_listener_yaml, pid, run_to_end,
+};
 
 fn yaml(folder: &Folder) -> String {
     format!(
@@ -251,17 +253,7 @@ fn without_a_data_dir_the_signal_still_reloads() {
 fn the_auth_service_alone_reloads() {
     let folder = Folder::new();
     let synapse = FakeSynapse::start();
-    let first = format!(
-        "{}\
-http:
-  public_base: https://auth.example.com/
-  listeners:
-    - name: web
-      resources: [{{name: health}}]
-      binds: [{{address: \"127.0.0.1:0\"}}]
-",
-        auth_yaml(folder.path(), &synapse.url())
-    );
+    let first = auth_listener_yaml(folder.path(), &synapse.url(), &["health"], ANY_PORT);
     let mut running = Upgradable::start_auth(&folder, &first);
     let address = running.gatehouse.tcp("web");
     folder.write("auth.yaml", first.replace("{name: health}", "{name: health}, {name: discovery}"));

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-pub(crate) use auth::{SHARED_SECRET, auth_yaml, auth_yaml_for};
+pub(crate) use auth::{ANY_PORT, SHARED_SECRET, auth_listener_yaml, auth_yaml, auth_yaml_for};
 pub(crate) use certificate::{Authority, Certificates};
 pub(crate) use client::{Answer, Client, Curl};
 pub(crate) use dice::{Dice, number_from_environment};

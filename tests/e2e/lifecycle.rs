@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::harness::{
-    Client, FakeSynapse, Folder, Gatehouse, Reply, Upstream, auth_yaml, gatehouse_command, program,
-    run_to_end,
+    ANY_PORT, Client, FakeSynapse, Folder, Gatehouse, Reply, Upstream, auth_listener_yaml, gatehouse_command,
+    program, run_to_end,
 };
 
 fn yaml(bind: &str, upstream: &Upstream) -> String {
@@ -142,17 +142,7 @@ fn two_gatehouses_never_share_a_port_by_accident() {
 fn the_auth_service_drains_too() {
     let folder = Folder::new();
     let synapse = FakeSynapse::start();
-    let yaml = format!(
-        "{}\
-http:
-  public_base: https://auth.example.com/
-  listeners:
-    - name: web
-      resources: [{{name: health}}]
-      binds: [{{address: \"127.0.0.1:0\"}}]
-",
-        auth_yaml(folder.path(), &synapse.url())
-    );
+    let yaml = auth_listener_yaml(folder.path(), &synapse.url(), &["health"], ANY_PORT);
     let mut auth = Gatehouse::start_auth(&folder, &yaml);
     let mut client = auth.client("web");
     client.get("x", "/health").expect(200);

@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::harness::{
-    Client, FakeSynapse, Folder, Gatehouse, PATIENCE, Process, Upstream, auth_yaml, program, run_to_end,
+    ANY_PORT, Client, FakeSynapse, Folder, Gatehouse, PATIENCE, Process, Upstream, auth_listener_yaml,
+    program, run_to_end,
 };
 
 /// Connections that say nothing. Those that are refused are closed, which they don't notice.
@@ -156,18 +157,8 @@ edge:
 fn the_auth_service_outlives_a_shortage_of_descriptors() {
     let folder = Folder::new();
     let synapse = FakeSynapse::start();
-    let yaml = format!(
-        r#"
-{}
-http:
-  public_base: https://auth.example.com/
-  listeners:
-    - name: web
-      binds: [{{address: "127.0.0.1:0"}}]
-      resources: [{{name: health}}, {{name: discovery}}, {{name: prometheus}}]
-"#,
-        auth_yaml(folder.path(), &synapse.url()),
-    );
+    let resources = ["health", "discovery", "prometheus"];
+    let yaml = auth_listener_yaml(folder.path(), &synapse.url(), &resources, ANY_PORT);
     let mut gatehouse = Gatehouse::start_with_descriptors(&folder, &yaml, 256);
     check_without_descriptors(&mut gatehouse, ["web", "web"], "auth", "/.well-known/openid-configuration");
 }
@@ -176,18 +167,8 @@ http:
 fn whoever_holds_every_place_of_the_auth_service_leaves_room_for_those_in_service() {
     let folder = Folder::new();
     let synapse = FakeSynapse::start();
-    let yaml = format!(
-        r#"
-{}
-http:
-  public_base: https://auth.example.com/
-  listeners:
-    - name: web
-      binds: [{{address: "127.0.0.1:0"}}]
-      resources: [{{name: health}}, {{name: compat}}, {{name: prometheus}}]
-"#,
-        auth_yaml(folder.path(), &synapse.url()),
-    );
+    let resources = ["health", "compat", "prometheus"];
+    let yaml = auth_listener_yaml(folder.path(), &synapse.url(), &resources, ANY_PORT);
     let mut gatehouse = Gatehouse::start_with_descriptors(&folder, &yaml, 160);
     let address = gatehouse.tcp("web");
     gatehouse.process.wait_for("that there are too few descriptors", |line| {

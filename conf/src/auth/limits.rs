@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use crate::ByteSize;
-use crate::reader::{Item, Section};
+use crate::limits::{RATE, count, size};
+use crate::reader::Item;
 
 /// `http.limits`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,13 +101,12 @@ impl HttpLimits {
             max_connections: count(&mut section, "max_connections").unwrap_or(default.max_connections),
             max_connections_per_ip: count(&mut section, "max_connections_per_ip")
                 .unwrap_or(default.max_connections_per_ip),
-            max_header_size: size(&mut section, "max_header_size", HEADER_SIZES)
-                .unwrap_or(default.max_header_size),
+            max_header_size: size(&mut section, "max_header_size", HEADER).unwrap_or(default.max_header_size),
             max_header_count: section
                 .take("max_header_count")
                 .and_then(|item| item.whole(16, 1000))
                 .unwrap_or(default.max_header_count),
-            max_body_size: size(&mut section, "max_body_size", BODY_SIZES).unwrap_or(default.max_body_size),
+            max_body_size: size(&mut section, "max_body_size", BODY).unwrap_or(default.max_body_size),
             max_requests_per_connection: count(&mut section, "max_requests_per_connection")
                 .unwrap_or(default.max_requests_per_connection),
             max_concurrent_streams: section
@@ -121,8 +121,8 @@ impl HttpLimits {
                 .take("h2_resets")
                 .and_then(|item| item.whole(10, 1_000_000))
                 .unwrap_or(default.h2_resets),
-            min_body_rate: size(&mut section, "min_body_rate", RATES).unwrap_or(default.min_body_rate),
-            min_send_rate: size(&mut section, "min_send_rate", RATES).unwrap_or(default.min_send_rate),
+            min_body_rate: size(&mut section, "min_body_rate", RATE).unwrap_or(default.min_body_rate),
+            min_send_rate: size(&mut section, "min_send_rate", RATE).unwrap_or(default.min_send_rate),
         };
         section.finish();
         Some(read)
@@ -151,26 +151,7 @@ impl HttpTimeouts {
     }
 }
 
-fn count(section: &mut Section<'_>, key: &'static str) -> Option<usize> {
-    section.take(key)?.whole(1, 10_000_000)
-}
-
-fn size(
-    section: &mut Section<'_>,
-    key: &'static str,
-    (least, most): (ByteSize, ByteSize),
-) -> Option<ByteSize> {
-    let item = section.take(key)?;
-    let size = item.size()?;
-    if !(least..=most).contains(&size) {
-        item.error(format!("has to be between {least} and {most}"));
-    }
-    Some(size)
-}
-
 /// A proxy's request head has to fit; held in memory for each connection. hyper's buffer has 8 KiB at least.
-const HEADER_SIZES: (ByteSize, ByteSize) = (ByteSize(8 << 10), ByteSize(1 << 20));
+const HEADER: (u64, u64) = (8 << 10, 1 << 20);
 /// A login is some hundred bytes; held in memory for each request.
-const BODY_SIZES: (ByteSize, ByteSize) = (ByteSize(4 << 10), ByteSize(64 << 20));
-/// Above a megabyte a second nobody is slow.
-const RATES: (ByteSize, ByteSize) = (ByteSize(0), ByteSize(1 << 20));
+const BODY: (u64, u64) = (4 << 10, 64 << 20);

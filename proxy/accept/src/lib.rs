@@ -10,6 +10,7 @@ pub mod exposition;
 pub mod forwarded;
 pub mod http2;
 pub mod limits;
+mod named;
 pub mod pace;
 pub mod process;
 pub mod proxy_protocol;

@@ -24,3 +24,23 @@ passwords:
         folder = folder.display()
     )
 }
+
+/// The same with one listener, `web`, of these resources; `binds` as in YAML.
+pub(crate) fn auth_listener_yaml(folder: &Path, synapse: &str, resources: &[&str], binds: &str) -> String {
+    let resources: Vec<String> = resources.iter().map(|name| format!("{{name: {name}}}")).collect();
+    format!(
+        "{}\
+http:
+  public_base: https://auth.example.com/
+  listeners:
+    - name: web
+      resources: [{}]
+      binds: [{binds}]
+",
+        auth_yaml(folder, synapse),
+        resources.join(", ")
+    )
+}
+
+/// A port that the system chooses.
+pub(crate) const ANY_PORT: &str = r#"{address: "127.0.0.1:0"}"#;

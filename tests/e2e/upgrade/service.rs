@@ -1,24 +1,16 @@
 //! The auth service replaced while it serves: alone, and behind the edge of the same process.
 
-use super::super::harness::{Client, FakeSynapse, Folder, Reply, Upgradable, Upstream, auth_yaml};
+use super::super::harness::{
+    ANY_PORT, Client, FakeSynapse, Folder, Reply, Upgradable, Upstream, auth_listener_yaml, auth_yaml,
+};
 use super::{Door, Load, exists};
 
 #[test]
 fn the_auth_service_is_replaced_too() {
     let folder = Folder::new();
     let synapse = FakeSynapse::start();
-    let yaml = format!(
-        "{}\
-http:
-  public_base: https://auth.example.com/
-  listeners:
-    - name: web
-      resources: [{{name: health}}]
-      binds: [{{address: \"127.0.0.1:0\"}}, {{socket: {}/web.sock}}]
-",
-        auth_yaml(folder.path(), &synapse.url()),
-        folder.path().display()
-    );
+    let binds = format!("{ANY_PORT}, {{socket: {}/web.sock}}", folder.path().display());
+    let yaml = auth_listener_yaml(folder.path(), &synapse.url(), &["health"], &binds);
     let mut running = Upgradable::start_auth(&folder, &yaml);
     let address = running.gatehouse.tcp("web");
     Client::tcp(address).get("x", "/health").expect(200);
